@@ -1,0 +1,1 @@
+"""What an administrator wrote: layered files in two syntaxes, checked as a whole."""

@@ -1,0 +1,1 @@
+"""The generator behind ``netns-update``: types and instances in, unit files out."""

@@ -1,0 +1,77 @@
+"""Bash types: TYPE.sh with configure_TYPE_{up,down}_{outside,inside}, run as themselves."""
+
+from __future__ import annotations
+
+import posix
+
+from netns_tools.errors import ConfigError, NetnsToolsError
+from netns_tools.steps.plan import Plan
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netns_tools.config.layers import Config
+    from netns_tools.config.nstype import NsType
+    from netns_tools.paths import Paths
+
+
+def plan(config: Config, paths: Paths) -> Plan:
+    """Plan a bash type: what it does is known to its script alone; the note says what is sourced."""
+    result = Plan()
+    result.note("bash", *(f"source {path}" for path in sources(config.nstype, config.name, paths)))
+    return result
+
+
+def sources(nstype: NsType, name: str, paths: Paths) -> list[str]:
+    """The files that a step sources, in order: the script, then the layers that exist.
+
+    A YAML layer is not a file that bash reads: its values stand as ``=NAME=value``.
+    Raises ``ConfigError`` when a file may be written by others than root.
+    """
+    from netns_tools.config.trust import check_file
+
+    found: list[str] = [nstype.path]
+    problems = check_file(nstype.path)
+    for path in paths.layers(nstype.name, name):
+        if not _exists(path):
+            continue
+        wrong = check_file(path)
+        problems += wrong
+        if wrong:
+            continue
+        if path.endswith(".yaml"):
+            found += _assignments(path)
+        else:
+            found.append(path)
+    if problems:
+        raise ConfigError(problems)
+    return found
+
+
+def run(arguments: list[str], libdir: str, paths: Paths) -> int:
+    """Replace this process by bash running one step: TYPE NAME [PARAMETER...] up|down outside|inside."""
+    from netns_tools.config.nstype import load_nstype
+
+    nstype = load_nstype(arguments[0], paths)
+    files = sources(nstype, arguments[1], paths)
+    command = ["/bin/bash", "--norc", "--noprofile", f"{libdir}/lib/bash-step", str(len(files))]
+    try:
+        posix.execv(command[0], [*command, *files, *arguments])
+    except OSError as error:
+        raise NetnsToolsError(
+            f"cannot run {nstype.path}: {command[0]}: {error.strerror}", hint="a bash type needs bash"
+        ) from None
+    return 1
+
+
+def _assignments(path: str) -> list[str]:
+    from netns_tools.config.yamlfile import load_mapping
+
+    return [f"={key.upper()}={value.text}" for key, value in load_mapping(path).items()]
+
+
+def _exists(path: str) -> bool:
+    try:
+        posix.stat(path)
+    except OSError:
+        return False
+    return True

@@ -47,9 +47,7 @@ def prepare(nstype: str, name: str, paths: Paths) -> int:
     from netns_tools.config.nstype import load_nstype
     from netns_tools.steps import cache
 
-    config, plan, text = cache.make(load_nstype(nstype, paths), name, paths)
-    for warning in config.warnings:
-        print(warning.render(), file=sys.stderr)
+    _, plan, text = cache.make(load_nstype(nstype, paths), name, paths)
     directory = paths.run_plan(nstype, name)
     for file in posix.listdir(directory):
         # Of a start by hand before; the plan is this start's alone.

@@ -26,7 +26,8 @@ class Plan:
     ``files`` maps a file name, ``STEP.INTERPRETER``, to its lines. Besides there
     are notes for the steps, which no interpreter reads: ``gated`` (present: do not
     come up while the namespace is closed), ``requires`` (other types in the same
-    namespace, a line each) and ``bash`` (present: a bash type, run as itself).
+    namespace, a line each), ``bash`` (present: a bash type, run as itself) and
+    ``warnings`` (said at every start).
     """
 
     __slots__ = ("files",)
@@ -65,6 +66,8 @@ def plan_type(config: Config, paths: Paths) -> Plan:
         plan.note("gated")
     if config.nstype.requires:
         plan.note("requires", *config.nstype.requires)
+    if config.warnings:
+        plan.note("warnings", *(line for warning in config.warnings for line in warning.render().splitlines()))
     return plan
 
 

@@ -1,0 +1,32 @@
+# netns-tools. What can be made: make help
+#
+# DESTDIR  install below this directory, for a package; nothing outside it is touched
+# LIBDIR   where the program is; units go to $(LIBDIR)/systemd/system
+# BINDIR   where the commands are
+DESTDIR =
+LIBDIR = /usr/lib
+BINDIR = /usr/sbin
+export DESTDIR LIBDIR BINDIR
+
+all: ## nothing: the programs need no building
+	@echo "Nothing to build. 'sudo make install' installs, 'make help' says what else there is."
+
+help: ## this list
+	@sed -n 's/^\([a-z_-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
+
+install: ## the programs and units (as root; with DESTDIR= anybody may)
+	@sh make/install
+
+install_configs: ## the commented example configuration into /etc/conf.d/netns; never overwrites
+	@sh make/install-configs
+
+uninstall: ## stop all instances and remove all but the configuration
+	@sh make/uninstall
+
+check: ## set up and run everything that is tested (as root)
+	@sh make/check
+
+demo: ## see it work in a throwaway machine, in a minute (as root)
+	@sh make/demo
+
+.PHONY: all help install install_configs uninstall check demo

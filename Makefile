@@ -6,7 +6,7 @@
 DESTDIR =
 LIBDIR = /usr/lib
 BINDIR = /usr/sbin
-export DESTDIR LIBDIR BINDIR
+export DESTDIR LIBDIR BINDIR PYTEST
 
 all: ## nothing: the programs need no building
 	@echo "Nothing to build. 'sudo make install' installs, 'make help' says what else there is."
@@ -23,10 +23,12 @@ install_configs: ## the commented example configuration into /etc/conf.d/netns; 
 uninstall: ## stop all instances and remove all but the configuration
 	@sh make/uninstall
 
-check: ## set up and run everything that is tested (as root)
+check: ## set up and run everything that is tested (as root); PYTEST="-k veth" for a part
 	@sh make/check
 
 demo: ## see it work in a throwaway machine, in a minute (as root)
-	@sh make/demo
+	@sh make/packages systemd systemd-container mmdebstrap debian-archive-keyring curl iproute2 iputils-ping nftables \
+		python3 python3-click python3-jinja2 python3-yaml
+	@/usr/bin/python3 -B demo/walkthrough.py
 
 .PHONY: all help install install_configs uninstall check demo

@@ -1,9 +1,11 @@
 """Every path of the project, below one root.
 
-This module is on the start path of every namespace: it imports nothing.
+This module is on the start path of every namespace: it imports nothing but what is built in.
 """
 
 from __future__ import annotations
+
+from posix import F_OK, access
 
 _PACKAGE_DIR = __file__.rpartition("/")[0]
 
@@ -12,13 +14,15 @@ class Paths:
     """Where things are. ``root`` is ``""`` for the running system, else a directory (no trailing slash).
 
     ``data`` is the directory that holds ``nstypes/`` and ``unit-templates/``: beside
-    the package, in a checkout as well as installed. It does not move with ``root``:
-    it is the program, not the machine that the program looks at.
+    the package in a checkout and when installed by make, inside it when installed by
+    pip. It does not move with ``root``: it is the program, not the machine that the
+    program looks at.
     """
 
     def __init__(self, root: str = "") -> None:
         self.root = "" if root == "/" else root.rstrip("/")
-        self.data = _PACKAGE_DIR.rpartition("/")[0]
+        inside = access(f"{_PACKAGE_DIR}/nstypes", F_OK)
+        self.data = _PACKAGE_DIR if inside else _PACKAGE_DIR.rpartition("/")[0]
         self.nstypes = f"{self.data}/nstypes"
         self.unit_templates = f"{self.data}/unit-templates"
         self.conf = f"{self.root}/etc/conf.d/netns"

@@ -6,7 +6,8 @@ import os
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
-from machine import Machine
+
+from tests.machine import Machine
 
 CI = os.environ.get("CI", "") not in ("", "false", "0")
 

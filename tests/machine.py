@@ -39,9 +39,9 @@ RELEASES = {"debian12": "bookworm", "debian13": "trixie"}
 """What can be booted, with the name that Debian's archive has for it."""
 
 PACKAGES = (
-    "systemd systemd-sysv dbus iproute2 nftables iputils-ping procps make "
-    "python3 python3-click python3-yaml python3-jinja2"
-).split()
+    *("systemd", "systemd-sysv", "dbus", "iproute2", "nftables", "iputils-ping", "procps", "curl", "make"),
+    *("python3", "python3-click", "python3-yaml", "python3-jinja2"),
+)
 """What a root made by mmdebstrap holds beyond the essential packages."""
 
 ROOT_ENVIRONMENT = {
@@ -146,11 +146,20 @@ class Machine:
         lower = root_of(self.release)
         self._notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self._notify.bind(f"\0{self.name}")  # abstract: no file that could stay behind
-        self._console = tempfile.TemporaryFile()  # noqa: SIM115: closed by kill()
+        self._console = tempfile.TemporaryFile()  # noqa: SIM115 -- kill() closes it
         unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _BOOT, "boot"]
         try:
             self._boot = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", *unshare, self.name, lower, str(self.project), self.PROJECT],
+                [
+                    "setpriv",
+                    "--pdeathsig",
+                    "KILL",
+                    *unshare,
+                    self.name,
+                    lower,
+                    str(self.project),
+                    self.PROJECT,
+                ],
                 env={**ROOT_ENVIRONMENT, "NOTIFY_SOCKET": f"@{self.name}"},
                 stdin=subprocess.DEVNULL,
                 stdout=self._console,
@@ -243,7 +252,9 @@ class Machine:
         )
         if check and done.returncode != 0:
             line = command if isinstance(command, str) else shlex.join(command)
-            raise MachineError(f"{self.release}$ {line}\nstatus {done.returncode}\n{done.stdout}{done.stderr}")
+            raise MachineError(
+                f"{self.release}$ {line}\nstatus {done.returncode}\n{done.stdout}{done.stderr}"
+            )
         return done
 
     def command(self, command: str | Sequence[str]) -> list[str]:
@@ -311,7 +322,14 @@ def _made_root(suite: str) -> Path:
         with tempfile.TemporaryDirectory(prefix=".making-", dir=cache) as work:
             made = Path(work) / "root"
             # mmdebstrap reads deb lines from standard input when it is given no mirror.
-            command = ["mmdebstrap", "--quiet", "--variant=minbase", f"--include={','.join(PACKAGES)}", suite, str(made)]
+            command = [
+                "mmdebstrap",
+                "--quiet",
+                "--variant=minbase",
+                f"--include={','.join(PACKAGES)}",
+                suite,
+                str(made),
+            ]
             done = subprocess.run(
                 command, input=_apt_source(suite), capture_output=True, text=True, timeout=600, check=False
             )
@@ -324,7 +342,13 @@ def _made_root(suite: str) -> Path:
 
 def _apt_source(suite: str) -> str:
     """A deb line for a suite at the mirror that this machine's own apt uses; empty when there is none."""
-    words = ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT)", "Created-By: Packages"]
+    words = [
+        "apt-get",
+        "indextargets",
+        "--format",
+        "$(REPO_URI) $(RELEASE) $(COMPONENT)",
+        "Created-By: Packages",
+    ]
     targets = subprocess.run(words, capture_output=True, text=True, check=False).stdout
     for line in targets.splitlines():
         uri, release, component = line.split()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from machine import Machine
+from tests.machine import Machine
 
 
 def test_programs_run_after_install(machine: Machine) -> None:

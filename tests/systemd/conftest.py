@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from machine import RELEASES, Machine, MachineError
+
+from tests.machine import RELEASES, Machine, MachineError
 
 # What is there of ours or of a test: units (failed ones too), namespaces, devices, plans of what runs.
 _SHOW_LEFTOVERS = """
@@ -27,7 +28,7 @@ rm -rf /run/netns-tools/*
 """
 
 _FORGET_CONFIGURATION = """
-systemctl list-unit-files --no-legend --state=enabled 'netns*@*' | cut -d' ' -f1 | xargs -r systemctl disable -q
+find /etc/systemd/system -path '*.wants/netns-*@*.service' -delete
 rm -rf /etc/conf.d/netns /etc/netns /usr/share/systemd-netns
 mkdir -p /etc/conf.d/netns
 netns-update --daemon-reload

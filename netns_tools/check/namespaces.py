@@ -1,0 +1,18 @@
+"""Namespaces that have a name of ours and were made by somebody else."""
+
+from __future__ import annotations
+
+from netns_tools.check.survey import Finding, Survey, label
+from netns_tools.errors import Problem
+
+
+def check(survey: Survey) -> list[Finding]:
+    """Findings about namespaces on the machine."""
+    foreign = survey.machine.namespaces - survey.machine.ours
+    findings = []
+    for name in sorted(foreign & {one.name for one in survey.instances}):
+        keys = [one.key for one in survey.instances if one.name == name]
+        text = f"a network namespace {name} exists that netns-tools did not make; {label(keys[0])} will not start"
+        hint = f"choose another NAME, or remove that namespace: ip netns delete {name}"
+        findings.append(Finding(Problem(text, hint=hint, severity="warning"), keys))
+    return findings

@@ -1,0 +1,138 @@
+"""What the commands look at on the running machine: systemd's units, network devices, networkd's files.
+
+Everything here reads; nothing is changed. Below another root there is no running
+systemd to ask: then files say what they can.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from netns_tools.check.survey import Instance, Machine, NetworkFile
+from netns_tools.cli.instances import instance_of
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from netns_tools.paths import Paths
+
+_NETWORKD = "systemd-networkd.service"
+_NETWORK_DIRS = (
+    "/etc/systemd/network",
+    "/run/systemd/network",
+    "/usr/local/lib/systemd/network",
+    "/usr/lib/systemd/network",
+    "/lib/systemd/network",
+)
+"""Where networkd looks, first one wins (systemd.network(5))."""
+
+
+def unit_states(paths: Paths) -> dict[str, str] | None:
+    """State of each loaded unit of ours and of networkd, in one call; None where no systemd answers."""
+    if paths.root or not os.path.isdir("/run/systemd/system"):
+        return None
+    try:
+        answer = subprocess.run(
+            [
+                "systemctl",
+                "list-units",
+                "--all",
+                "--full",
+                "--plain",
+                "--no-legend",
+                "--no-pager",
+                "netns-*@*.service",
+                "netns_*@*.service",
+                _NETWORKD,
+            ],
+            capture_output=True,
+            text=True,
+            errors="surrogateescape",
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if answer.returncode:
+        return None
+    rows = (line.split(None, 4) for line in answer.stdout.splitlines())
+    return {row[0]: row[2] for row in rows if len(row) >= 4}
+
+
+def add_states(instances: Iterable[Instance], paths: Paths) -> list[Instance]:
+    """The instances with systemd's states, and those besides that only systemd knows, sorted by NAME and TYPE."""
+    by_key = {one.key: one for one in instances}
+    states = unit_states(paths)
+    if states is None:
+        return list(by_key.values())
+    for one in by_key.values():
+        one.state = "inactive"
+    for unit, state in states.items():
+        key = instance_of(unit)
+        if key is None:
+            continue
+        if state != "inactive" or key in by_key:
+            by_key.setdefault(key, Instance(*key)).state = state
+    return sorted(by_key.values(), key=lambda one: (one.name, one.nstype))
+
+
+def observe_machine(paths: Paths) -> Machine:
+    """What the checks need to know about the machine."""
+    states = unit_states(paths)
+    return Machine(
+        devices=_devices() if not paths.root else None,
+        networkd=_networkd_active(paths, states),
+        network_files=_network_files(paths),
+        namespaces=_names_in(paths.netns),
+        ours=_ours(paths, states),
+    )
+
+
+def _ours(paths: Paths, states: dict[str, str] | None) -> set[str]:
+    """NAMEs of namespaces that netns-tools created: the mark "ours" is under /run, or their unit is active."""
+    ours = {name for name in _names_in(paths.run) if os.path.isfile(f"{paths.run}/{name}/ours")}
+    for unit, state in (states or {}).items():
+        if unit.startswith("netns_name@") and state in ("active", "activating", "deactivating", "reloading"):
+            ours.add(unit.removeprefix("netns_name@").removesuffix(".service"))
+    return ours
+
+
+def _devices() -> set[str]:
+    """Names of the devices of this namespace."""
+    return _names_in("/sys/class/net")
+
+
+def _names_in(directory: str) -> set[str]:
+    try:
+        return set(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def _networkd_active(paths: Paths, states: dict[str, str] | None) -> bool:
+    """Whether networkd runs; without systemd to ask, whether it is enabled."""
+    if states is not None:
+        return states.get(_NETWORKD) in ("active", "activating", "reloading")
+    wanting = (name for name in _names_in(paths.units) if name.endswith((".wants", ".requires")))
+    return any(os.path.lexists(f"{paths.units}/{name}/{_NETWORKD}") for name in wanting)
+
+
+def _network_files(paths: Paths) -> list[NetworkFile]:
+    """networkd's .network files in the order in which it reads them; a file masked by /dev/null is left out."""
+    found: dict[str, str] = {}
+    for directory in _NETWORK_DIRS:
+        for name in _names_in(paths.root + directory):
+            if name.endswith(".network"):
+                found.setdefault(name, f"{paths.root}{directory}/{name}")
+    files = []
+    for name in sorted(found):
+        try:
+            with open(found[name], encoding="utf-8", errors="surrogateescape") as file:
+                text = file.read() if os.path.realpath(found[name]) != "/dev/null" else ""
+        except OSError:
+            continue
+        if text.strip():
+            files.append(NetworkFile(found[name], text))
+    return files

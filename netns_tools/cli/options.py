@@ -1,0 +1,96 @@
+"""Options and arguments that several commands share, so that they read and complete the same everywhere."""
+
+from __future__ import annotations
+
+import click
+
+from netns_tools import __version__
+from netns_tools.paths import Paths
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, TypeVar
+
+    from click.shell_completion import CompletionItem
+
+    F = TypeVar("F", bound=Callable[..., Any])
+
+
+def root_option(function: F) -> F:
+    """``--root DIR``; the function gets a ``paths: Paths``. A group's --root holds for its commands."""
+
+    def to_paths(context: click.Context, _parameter: click.Parameter, value: str | None) -> Paths:
+        if value is not None:
+            return Paths(value)
+        inherited = context.parent.params.get("paths") if context.parent else None
+        return inherited if isinstance(inherited, Paths) else Paths()
+
+    return click.option(
+        "--root",
+        "paths",
+        metavar="DIR",
+        type=click.Path(exists=True, file_okay=False),
+        callback=to_paths,
+        help="Look at the system below DIR instead of the running one.",
+    )(function)
+
+
+def json_option(function: F) -> F:
+    """``--json``; the function gets ``as_json: bool``."""
+    return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs.")(function)
+
+
+def version_option(prog: str) -> Callable[[F], F]:
+    """``--version`` of a program."""
+    return click.version_option(__version__, prog_name=prog, message="%(prog)s (netns-tools) %(version)s")
+
+
+def type_argument(*, required: bool = True) -> Callable[[F], F]:
+    """The argument TYPE as ``nstype``, completed from the types that exist."""
+    return click.argument(
+        "nstype", metavar="TYPE" if required else "[TYPE]", required=required, shell_complete=_complete_types
+    )
+
+
+def name_argument(*, required: bool = True) -> Callable[[F], F]:
+    """The argument NAME as ``name``, completed from the instances that exist (of TYPE, when it is given)."""
+    return click.argument(
+        "name", metavar="NAME" if required else "[NAME]", required=required, shell_complete=_complete_names
+    )
+
+
+def _paths_of(context: click.Context) -> Paths:
+    """--root as far as the command line has been typed; completion runs no callbacks that fail."""
+    paths = context.params.get("paths")
+    return paths if isinstance(paths, Paths) else Paths()
+
+
+def _complete_types(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from netns_tools.cli.instances import load_types
+
+    types, _broken = load_types(_paths_of(context))
+    return [
+        CompletionItem(name, help=nstype.summary)
+        for name, nstype in sorted(types.items())
+        if name.startswith(incomplete)
+    ]
+
+
+def _complete_names(
+    context: click.Context, _parameter: click.Parameter, incomplete: str
+) -> list[CompletionItem]:
+    from click.shell_completion import CompletionItem
+
+    from netns_tools.cli.instances import find_instances, load_types
+
+    paths = _paths_of(context)
+    types, _broken = load_types(paths)
+    wanted = context.params.get("nstype")
+    found = find_instances(paths, types)
+    names = {one.name for one in found if wanted in (None, one.nstype)} or {one.name for one in found}
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]

@@ -1,0 +1,151 @@
+"""``netnsctl plan``: what a start would do, without doing it."""
+
+from __future__ import annotations
+
+import click
+
+from netns_tools.cli.options import json_option, name_argument, root_option, type_argument
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netns_tools.paths import Paths
+
+
+@click.command("plan")
+@type_argument()
+@name_argument()
+@click.option("--running", is_flag=True, help="Show the plan that the running instance was started with.")
+@json_option
+@root_option
+def command(nstype: str, name: str, running: bool, as_json: bool, paths: Paths) -> int:
+    """Show what 'systemctl start netns-TYPE@NAME' would do, line by line, without doing it.
+
+    Each line is the ip or nft command that it stands for, and the file and line that it follows from. A file with
+    real shell in it is run by bash to get its variables, as at a start.
+
+    \b
+    Examples:
+      netnsctl plan veth demo
+      netnsctl plan veth demo --running
+    """
+    from netns_tools.cli.output import print_json
+
+    plan = _running_plan(nstype, name, paths) if running else _new_plan(nstype, name, paths)
+    sections = plan_sections(plan, nstype, name)
+    if as_json:
+        print_json({"type": nstype, "name": name, "running": running, "sections": sections})
+    else:
+        _print(sections, nstype, name)
+    return 0
+
+
+def _new_plan(nstype: str, name: str, paths: Paths) -> dict[str, list[str]]:
+    """The plan of the next start. Raises ConfigError as a start would; warnings go to standard error."""
+    from netns_tools.cli.instances import load_instance
+    from netns_tools.cli.output import problem_text
+    from netns_tools.steps.plan import plan_type
+
+    config = load_instance(nstype, name, paths)
+    plan = plan_type(config, paths)
+    for warning in config.warnings:
+        click.echo(problem_text(warning), err=True)
+    return plan.files
+
+
+def _running_plan(nstype: str, name: str, paths: Paths) -> dict[str, list[str]]:
+    """The plan under /run, as the start wrote it."""
+    import os
+
+    from netns_tools.cli.instances import check_names
+    from netns_tools.errors import NetnsToolsError
+
+    check_names(nstype, name)
+    directory = paths.run_plan(nstype, name)
+    try:
+        files = sorted(os.listdir(directory))
+    except (FileNotFoundError, NotADirectoryError):
+        raise NetnsToolsError(
+            f"{nstype}@{name} is not running: there is no {directory}",
+            hint="without --running you see what a start would do",
+        ) from None
+    plan = {}
+    for file in files:
+        with open(f"{directory}/{file}", encoding="utf-8", errors="surrogateescape") as stream:
+            plan[file] = stream.read().splitlines()
+    return plan
+
+
+Section = dict[str, object]
+
+_SECTIONS = (
+    ("outside (host)", "up-outside"),
+    ("inside", "up-inside"),
+    ("undo inside", "down-inside"),
+    ("undo outside", "down-outside"),
+)
+
+
+def plan_sections(files: dict[str, list[str]], nstype: str, name: str) -> list[Section]:
+    """A plan as sections of commands, each ``{"title", "step", "commands": [{"command", "from"}]}``."""
+    sections: list[Section] = []
+    for title, step in _SECTIONS:
+        commands = [
+            {"command": command, "from": origin}
+            for tool in ("ip", "nft", "sh")
+            for line in files.get(f"{step}.{tool}", [])
+            for command, origin in [_command(line, step, tool, name)]
+        ]
+        if "bash" in files:
+            commands.append(
+                {"command": f"configure_{nstype}_{step.replace('-', '_')} {name}", "from": "bash"}
+            )
+        if step == "down-inside":
+            commands += [{"command": one, "from": None} for one in _undo(files, nstype, name)]
+        sections.append(
+            {
+                "title": f"{title}: {name}" if step.endswith("inside") else title,
+                "step": step,
+                "commands": commands,
+            }
+        )
+    return sections
+
+
+def _command(line: str, step: str, tool: str, name: str) -> tuple[str, str | None]:
+    """A line of a plan as the command that a person would type, and where it comes from."""
+    text, _mark, origin = line.rpartition("  # ") if "  # " in line else (line, "", "")
+    inside = step.endswith("inside")
+    if tool == "ip" and not (inside and text.startswith("netns ")):
+        text = f"ip -n {name} {text}" if inside else f"ip {text}"
+    elif tool == "ip":
+        text = f"ip {text}"
+    elif tool == "nft" and text.startswith("include "):
+        text = f"nft -f {text.removeprefix('include ').strip(chr(34))}"
+    elif tool == "nft":
+        text = f"nft {text}"
+    return text, origin or None
+
+
+def _undo(files: dict[str, list[str]], nstype: str, name: str) -> list[str]:
+    """What the unit itself does at a stop: a link type's devices are deleted by their group."""
+    from netns_tools.names import device_group
+
+    group = device_group(nstype)
+    marked = any(f"group {group}" in line for lines in files.values() for line in lines)
+    return [f"ip -n {name} link delete group {group}"] if marked else []
+
+
+def _print(sections: list[Section], nstype: str, name: str) -> None:
+    from netns_tools.cli.output import styled
+
+    for section in sections:
+        commands = section["commands"]
+        assert isinstance(commands, list)
+        if not commands:
+            continue
+        click.echo(styled(str(section["title"]), bold=True))
+        for one in commands:
+            origin = styled(f"  # {one['from']}", dim=True) if one["from"] else ""
+            click.echo(f"  {one['command']}{origin}")
+    if not any(section["commands"] for section in sections):
+        click.echo(f"A start of {nstype}@{name} runs no command.")

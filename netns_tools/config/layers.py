@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from netns_tools.config.bash import Shell
     from netns_tools.paths import Paths
 
-__all__ = ["Config", "Value", "load_config"]
+__all__ = ["Config", "Value", "inspect_config", "load_config"]
 
 _FIXED = ("NSTYPE", "NSNAME")
 _KEEP_EMPTY = LIST_KINDS | {"ifprefix"}
@@ -55,6 +55,18 @@ class Config:
 
 def load_config(nstype: NsType, name: str, paths: Paths) -> Config:
     """Read and check the configuration of ``name``. Raises ConfigError with all problems."""
+    config, problems = inspect_config(nstype, name, paths)
+    if any(problem.severity == "error" for problem in problems):
+        raise ConfigError(problems)
+    config.warnings = problems
+    return config
+
+
+def inspect_config(nstype: NsType, name: str, paths: Paths) -> tuple[Config, list[Problem]]:
+    """The configuration as far as it can be read, wrong values included, and all problems.
+
+    For checks across instances, where one error must not hide another; a start takes ``load_config``.
+    """
     message = names.nsname_problem(name)
     if not message and name in names.RESERVED:
         message = f"{name!r} is reserved: it stands for the host's own namespace"
@@ -62,11 +74,7 @@ def load_config(nstype: NsType, name: str, paths: Paths) -> Config:
         raise ConfigError([Problem(message)])
     loader = _Loader(nstype, name, paths)
     loader.load()
-    errors = [problem for problem in loader.problems if problem.severity == "error"]
-    if errors:
-        raise ConfigError(loader.problems)
-    loader.config.warnings = loader.problems
-    return loader.config
+    return loader.config, loader.problems
 
 
 class _Loader:
@@ -147,7 +155,7 @@ class _Loader:
 
     def check_name(self, name: str, value: Value) -> None:
         """Warn about a name that looks like an option of this type but is none."""
-        if name in self.options or name in self.texts and name not in self.config.variables:
+        if name in self.options or (name in self.texts and name not in self.config.variables):
             return
         upper = name.upper()
         if not upper.startswith(f"{self.nstype.name.upper()}_") or not self.nstype.options:
@@ -256,7 +264,9 @@ class _Loader:
         path = self.nstype.path if own else f"{self.paths.nstypes}/default.yaml"
         text, source = self.expand(option.default, (*asked, name))
         if source is not None:
-            return Value(text, source.path, source.line, source.column, source.source, source.width, source.entries)
+            return Value(
+                text, source.path, source.line, source.column, source.source, source.width, source.entries
+            )
         return Value(text, path, option.line, 0, "")
 
     def expand(self, default: str, asked: tuple[str, ...]) -> tuple[str, Value | None]:
@@ -292,7 +302,11 @@ class _Loader:
         conf = f"{self.paths.conf}/{self.nstype.name}-{self.name}.conf"
         path = self.found[-1] if self.found else conf
         yaml = path.endswith(".yaml")
-        line = f"{option.name.lower()}: {option.example}" if yaml else f"{option.name}={trust.quote(option.example)}"
+        line = (
+            f"{option.name.lower()}: {option.example}"
+            if yaml
+            else f"{option.name}={trust.quote(option.example)}"
+        )
         hint = f"add a line like  {line}" if option.example else f"set {option.name}"
         if value is not None and value.line:
             self.problems.append(value.problem(f"{option.name} is required but empty", hint=hint))

@@ -1,0 +1,63 @@
+"""The running systemd, by way of systemctl. Only for the running system: never with --root."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+from netns_tools.errors import NetnsToolsError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+_SECONDS = 90
+_HINT = "look at what systemd itself logged: journalctl _PID=1"
+
+
+def is_running() -> bool:
+    """Whether systemd is PID 1 here (sd_booted(3))."""
+    return os.path.isdir("/run/systemd/system")
+
+
+def has_device_units() -> bool:
+    """Whether udev tells systemd of devices; without it no .device unit ever comes."""
+    return os.path.exists("/run/udev/control")
+
+
+def daemon_reload() -> None:
+    """Make systemd read all unit files again. Raises ``NetnsToolsError``."""
+    _systemctl("daemon-reload")
+
+
+def units(patterns: Iterable[str], states: Iterable[str]) -> list[str]:
+    """Names of loaded units that match a glob and are in one of the states. Raises ``NetnsToolsError``."""
+    text = _systemctl(
+        "list-units", "--all", "--full", "--plain", "--no-legend", f"--state={','.join(states)}", *patterns
+    )
+    return [line.split(maxsplit=1)[0] for line in text.splitlines() if line.strip()]
+
+
+def reset_failed(names: Iterable[str]) -> None:
+    """Forget that units have failed. Raises ``NetnsToolsError``."""
+    _systemctl("reset-failed", "--", *names)
+
+
+def _systemctl(*words: str) -> str:
+    command = ["systemctl", "--no-pager", "--no-ask-password", *words]
+    environment = {**os.environ, "LC_ALL": "C", "SYSTEMD_COLORS": "0"}
+    shown = " ".join(command[:1] + list(words[:3]))
+    try:
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=_SECONDS, env=environment
+        )
+    except FileNotFoundError:
+        raise NetnsToolsError("systemctl is not there", hint="netns-tools needs systemd") from None
+    except subprocess.TimeoutExpired:
+        raise NetnsToolsError(
+            f"{shown} did not finish within {_SECONDS} s", hint=_HINT
+        ) from None
+    if done.returncode != 0:
+        reason = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
+        raise NetnsToolsError(f"{shown}: {reason[0]}", hint=_HINT)
+    return done.stdout

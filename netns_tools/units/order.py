@@ -1,0 +1,70 @@
+"""Boot order of instances against the network, without cycles. Pure.
+
+An instance may ask to be up before network.target, while something that systemd
+starts before it asks to come after the network: a veth after network-online.target,
+and the firewall of that namespace, which is loaded between the two steps of the
+veth. systemd would break that cycle by dropping a job; we drop the first wish.
+"""
+
+from __future__ import annotations
+
+from netns_tools.units.unitfile import FIREWALL
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping
+
+    from netns_tools.units.facts import Facts
+
+    Node = tuple[str, str, str]
+
+Key = tuple[str, str]
+
+BEFORE = "before"
+LATE = ("after", "online")
+
+
+def late_ones(
+    instances: Mapping[Key, Facts], requires: Mapping[str, Collection[str]], waiting: Collection[str]
+) -> set[Key]:
+    """Instances whose inside step comes after the network by what they wait for.
+
+    ``requires`` maps a type to the types it requires; ``waiting`` are the types whose
+    outside step comes before the firewall and whose inside step comes after it.
+    """
+    starts: list[Node] = [("outside", *key) for key, facts in instances.items() if facts.order in LATE]
+    if not starts:
+        return set()
+    edges = _edges(instances, requires, waiting)
+    seen: set[Node] = set()
+    while starts:
+        node = starts.pop()
+        if node not in seen:
+            seen.add(node)
+            starts.extend(edges.get(node, ()))
+    return {(nstype, name) for side, nstype, name in seen if side == "inside"}
+
+
+def _edges(
+    instances: Mapping[Key, Facts], requires: Mapping[str, Collection[str]], waiting: Collection[str]
+) -> dict[Node, list[Node]]:
+    """Which step comes directly before which."""
+    edges: dict[Node, list[Node]] = {}
+
+    def add(before: Node, after: Node) -> None:
+        edges.setdefault(before, []).append(after)
+
+    for (nstype, name), facts in instances.items():
+        outside: Node = ("outside", nstype, name)
+        inside: Node = ("inside", nstype, name)
+        add(outside, inside)
+        for required in requires.get(nstype, ()):
+            add(("inside", required, name), inside)
+        if nstype == "lo":
+            add(("outside", FIREWALL, name), outside)
+        if nstype in waiting:
+            for namespace in [name, *facts.namespaces]:
+                firewall: Node = ("inside", FIREWALL, namespace)
+                add(outside, firewall)
+                add(firewall, inside)
+    return edges

@@ -1,0 +1,134 @@
+"""The two unit files of a type, as what the templates are filled with. Pure."""
+
+from __future__ import annotations
+
+from netns_tools.names import device_group, outside_unit, unit
+from netns_tools.units.programs import BINDIR, IP
+from netns_tools.units.unitfile import FIREWALL, mark
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from netns_tools.config.nstype import NsType
+    from netns_tools.units.render import Context
+
+_INSIDE_CAPABILITIES = "CAP_NET_ADMIN CAP_NET_RAW CAP_SYS_ADMIN CAP_DAC_OVERRIDE"
+
+_CHEAP = (
+    # What costs a start next to nothing; everything with a mount namespace costs 7 to 43 ms.
+    "NoNewPrivileges=yes",
+    "LockPersonality=yes",
+    "RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6",
+)
+
+_OUTSIDE_HARDENING = [
+    # Shell in a configuration file runs here too, so only what no configuration needs is taken away.
+    "CapabilityBoundingSet=~CAP_SYS_MODULE CAP_SYS_RAWIO CAP_SYS_BOOT CAP_SYS_TIME CAP_SYS_PTRACE CAP_MKNOD",
+    *_CHEAP,
+]
+
+_INSIDE_HARDENING = {
+    # `ip netns exec`, for a veth end in another namespace, makes a mount namespace.
+    "link": [f"CapabilityBoundingSet={_INSIDE_CAPABILITIES}", *_CHEAP, "MemoryDenyWriteExecute=yes"],
+    "loopback": [
+        f"CapabilityBoundingSet={_INSIDE_CAPABILITIES}",
+        *_CHEAP,
+        "MemoryDenyWriteExecute=yes",
+        "RestrictNamespaces=yes",
+    ],
+    "firewall": [
+        f"CapabilityBoundingSet={_INSIDE_CAPABILITIES}",
+        *_CHEAP,
+    ],
+}
+
+
+def requirements(nstype: NsType) -> list[str]:
+    """Types that ``nstype`` requires in its own namespace."""
+    if nstype.name == FIREWALL and nstype.kind == "bash":
+        # The original's own nft.sh, copied by the administrator, knows nothing of `requires`.
+        return nstype.requires or ["lo"]
+    return nstype.requires
+
+
+def required_by(name: str, types: Mapping[str, NsType]) -> set[str]:
+    """``name`` and all that it requires, directly or not."""
+    seen: set[str] = set()
+    todo = [name]
+    while todo:
+        one = todo.pop()
+        if one not in seen and one in types:
+            seen.add(one)
+            todo.extend(requirements(types[one]))
+    return seen
+
+
+def waits_for_firewall(nstype: NsType, types: Mapping[str, NsType]) -> bool:
+    """Whether the inside step comes after the firewall: all but the firewall and what that needs itself."""
+    return nstype.name not in required_by(FIREWALL, types) | {FIREWALL}
+
+
+def inside_context(nstype: NsType, types: Mapping[str, NsType], source: str) -> Context:
+    """What inside.service.j2 is filled with."""
+    step = f"{BINDIR}/netnsinit {nstype.name} %i"
+    after = []
+    if waits_for_firewall(nstype, types):
+        after.append(unit(FIREWALL, "%i"))
+    elif nstype.name == FIREWALL:
+        # Rules may name devices by index (iif), so the devices exist first; they are still down.
+        links = (name for name in sorted(types) if waits_for_firewall(types[name], types))
+        after += [outside_unit(name, "%i") for name in links]
+    stop: list[str] = []
+    stop_post: list[str] = []
+    if nstype.kind == "firewall":
+        stop.append(f"-{step} down inside")
+        stop_post.append(f"-{step} post inside")
+    elif nstype.kind in ("commands", "bash"):
+        stop.append(f"-{step} down inside")
+        stop_post.append(_unless_stopped(f"{step} down inside"))
+    return {
+        "mark": mark(source, unit(nstype.name, "NAME")),
+        "kind": nstype.kind,
+        "nstype": nstype.name,
+        "requires": [unit(name, "%i") for name in requirements(nstype)],
+        "after": after,
+        "start": f"{step} up inside",
+        "stop": stop,
+        "stop_post": stop_post,
+        "hardening": _INSIDE_HARDENING.get(nstype.kind, []),
+    }
+
+
+def outside_context(nstype: NsType, types: Mapping[str, NsType], source: str) -> Context:
+    """What outside.service.j2 is filled with."""
+    step = f"{BINDIR}/netnsinit {nstype.name} %i"
+    stop: list[str] = []
+    stop_post: list[str] = []
+    if nstype.kind == "link":
+        # Only what carries our group goes, however far the start came; "-": it may be gone already.
+        stop_post.append(f"-{IP} -n %i link delete group {device_group(nstype.name)}")
+    elif nstype.kind in ("commands", "bash"):
+        stop.append(f"-{step} down outside")
+        stop_post.append(_unless_stopped(f"{step} down outside"))
+    return {
+        "mark": mark(source, outside_unit(nstype.name, "NAME")),
+        "kind": nstype.kind,
+        "nstype": nstype.name,
+        # Loopback comes up when the firewall's outside step has said what is to be closed.
+        "after": [outside_unit(FIREWALL, "%i")] if nstype.kind == "loopback" and FIREWALL in types else [],
+        "start": f"{step} up outside",
+        "stop": stop,
+        "stop_post": stop_post,
+        "hardening": [] if nstype.kind in ("commands", "bash") else _OUTSIDE_HARDENING,
+    }
+
+
+def _unless_stopped(command: str) -> str:
+    """An ExecStopPost= that undoes a start which failed or was killed.
+
+    After a stop, ExecStop= has done it already and $SERVICE_RESULT is ``success``
+    (systemd.exec(5)); a step is never undone twice.
+    """
+    program = command.split(" ", 1)[0].rpartition("/")[2]
+    return f"""-/bin/sh -c '[ "$$SERVICE_RESULT" = success ] || exec "$$@"' {program} {command}"""

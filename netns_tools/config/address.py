@@ -7,7 +7,7 @@ _DIGITS = frozenset("0123456789")
 
 
 class Address:
-    """An address: ``family`` is 4 or 6, ``number`` its bits, ``prefix`` its prefix length or -1 when none is written."""
+    """An address: ``family`` 4 or 6, ``number`` its bits, ``prefix`` its length or -1 without one."""
 
     __slots__ = ("family", "number", "prefix", "text")
 

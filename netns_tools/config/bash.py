@@ -39,7 +39,10 @@ builtin unset -f command_not_found_handle builtin
 builtin unset IFS
 while builtin read -r __netns_name; do
     [[ -v $__netns_name || ${!__netns_name@a} == *[aA]* ]] || builtin continue
-    builtin printf 'var\0%s\0%s\0%s\0' "$__netns_name" "${!__netns_name@a}" "${!__netns_name-}" >&"$__netns_fd"
+    __netns_kind=${!__netns_name@a}
+    builtin printf 'var\0%s\0%s\0%s\0' "$__netns_name" "$__netns_kind" "${!__netns_name-}" >&"$__netns_fd"
+    [[ $__netns_kind == *[aA]* ]] &&
+        builtin printf 'state\0%s\0\0\0' "$(builtin declare -p "$__netns_name")" >&"$__netns_fd"
 done < <(builtin compgen -v)
 builtin printf 'state\0%s\0\0\0' "$(builtin declare -f)" >&"$__netns_fd"
 builtin printf 'end\0%s\0\0\0' "$__netns_status" >&"$__netns_fd"
@@ -47,13 +50,17 @@ builtin printf 'end\0%s\0\0\0' "$__netns_status" >&"$__netns_fd"
 
 
 class Shell:
-    """What lower real-shell files left behind besides plain variables: functions, as bash prints them."""
+    """What lower real-shell files left behind besides plain variables.
+
+    ``state``: functions and arrays as bash prints them; ``arrays``: the name of each
+    array → its first element, which is what ``$NAME`` gives.
+    """
 
     __slots__ = ("arrays", "state")
 
     def __init__(self) -> None:
         self.state = ""
-        self.arrays: set[str] = set()
+        self.arrays: dict[str, str] = {}
 
 
 def evaluate(path: str, text: str, variables: dict[str, str], shell: Shell) -> dict[str, Value]:
@@ -62,37 +69,49 @@ def evaluate(path: str, text: str, variables: dict[str, str], shell: Shell) -> d
     ``text`` is the content, for places. ``shell`` is read and renewed. Raises
     ConfigError when bash refuses the file, takes too long, or leaves early.
     """
+    # An array that a plain file assigned to in between got a new first element, as in bash.
     prelude = "".join(
-        f"{name}={_quote(value)}\n" for name, value in variables.items() if is_name(name) and not is_shell_own(name)
+        f"{name}={_quote(value)}\n"
+        for name, value in variables.items()
+        if is_name(name) and not is_shell_own(name) and shell.arrays.get(name) != value
     )
-    records, errors, timed_out = _run(path, prelude + shell.state)
+    records, errors, timed_out = _run(path, shell.state + prelude)
     problems = _problems_of_stderr(errors, path, text)
     found: dict[str, str] = {}
-    arrays: set[str] = set()
-    state, status = "", None
+    arrays: dict[str, str] = {}
+    state: list[str] = []
+    status = None
     for kind, first, second, third in records:
         if kind == "var" and not is_shell_own(first) and not first.startswith("__netns_"):
             found[first] = third
             if "a" in second.lower():
-                arrays.add(first)
+                arrays[first] = third
         elif kind == "missing" and second.startswith("="):
             line = int(third)
             problems.append(
-                _at(path, text, line, "no blanks around '='", f"write {first}='...' without blanks beside the '='")
+                _at(
+                    path,
+                    text,
+                    line,
+                    "no blanks around '='",
+                    f"write {first}='...' without blanks beside the '='",
+                )
             )
         elif kind == "state":
-            state = first
+            state.append(first)
         elif kind == "end":
             status = first
     if timed_out:
         problems.append(Problem(f"bash did not finish reading it within {TIME_LIMIT:g} seconds", path=path))
     elif status is None and not problems:
         problems.append(
-            Problem("bash ended while reading it", path=path, hint="a configuration file may not exit or exec")
+            Problem(
+                "bash ended while reading it", path=path, hint="a configuration file may not exit or exec"
+            )
         )
     if problems:
         raise ConfigError(problems)
-    shell.state = state + "\n"
+    shell.state = "\n".join([*state, ""])
     shell.arrays = arrays
     last = _last_assignments(path, text)
     values = {}
@@ -100,7 +119,9 @@ def evaluate(path: str, text: str, variables: dict[str, str], shell: Shell) -> d
         if variables.get(name) != value or name in last:
             place = last.get(name)
             values[name] = (
-                Value(value, path, place.line, place.column, place.source, place.width) if place else Value(value, path)
+                Value(value, path, place.line, place.column, place.source, place.width)
+                if place
+                else Value(value, path)
             )
     return values
 
@@ -119,7 +140,17 @@ def _run(path: str, prelude: str) -> tuple[list[tuple[str, str, str, str]], str,
         while data:
             data = data[os.write(source, data) :]
         process = subprocess.Popen(
-            [BASH, "--norc", "--noprofile", "-c", _DRIVER, "bash", f"/proc/self/fd/{source}", path, str(result)],
+            [
+                BASH,
+                "--norc",
+                "--noprofile",
+                "-c",
+                _DRIVER,
+                "bash",
+                f"/proc/self/fd/{source}",
+                path,
+                str(result),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=errors,
             stderr=errors,
@@ -143,7 +174,9 @@ def _run(path: str, prelude: str) -> tuple[list[tuple[str, str, str, str]], str,
                 os.write(2, output)
         fields = _content(result).decode("utf-8", "replace").split("\0")
         count = len(fields) // 4
-        records = [(fields[4 * i], fields[4 * i + 1], fields[4 * i + 2], fields[4 * i + 3]) for i in range(count)]
+        records = [
+            (fields[4 * i], fields[4 * i + 1], fields[4 * i + 2], fields[4 * i + 3]) for i in range(count)
+        ]
         return records, output.decode("utf-8", "replace"), timed_out
     finally:
         for descriptor in (result, errors, source):
@@ -180,7 +213,10 @@ def _problems_of_stderr(errors: str, path: str, text: str) -> list[Problem]:
         number, _, rest = message[len(start) :].partition(": ")
         if not number.isdigit() or rest.startswith("`"):  # the line after a syntax error shows the source
             continue
-        if not rest.startswith(("syntax error", "unexpected EOF")) and "parameter null or not set" not in rest:
+        if (
+            not rest.startswith(("syntax error", "unexpected EOF"))
+            and "parameter null or not set" not in rest
+        ):
             continue
         problems.append(_at(path, text, int(number), f"bash: {rest}", ""))
     return problems

@@ -106,7 +106,9 @@ def _check_gateways(view: _View) -> list[Problem]:
             gateway = address.parse(entry)
             if gateway is None:
                 continue
-            if any(parsed.family == gateway.family and parsed.number == gateway.number for parsed, _, _ in own):
+            if any(
+                parsed.family == gateway.family and parsed.number == gateway.number for parsed, _, _ in own
+            ):
                 message = f"{name}: {entry} is an address of this device itself"
                 problems.append(place.problem(message, part=entry, hint="the gateway is the other end"))
             elif not gateway.is_link_local and not any(network.contains(gateway) for network in networks):
@@ -141,11 +143,15 @@ def _check_source_macs(view: _View) -> list[Problem]:
 
 def _check_mtu(view: _View) -> list[Problem]:
     """IPv6 is switched off by the kernel on a device with an MTU below 1280."""
-    if not any(parsed.family == 6 for name, _ in view.of_kind("addresses") for parsed, _, _ in view.addresses(name)):
+    if not any(
+        parsed.family == 6 for name, _ in view.of_kind("addresses") for parsed, _, _ in view.addresses(name)
+    ):
         return []
     return [
         value.problem(
-            f"{name}: IPv6 needs an MTU of at least {_IPV6_MTU_MIN}", hint="write 1280 or more", severity="warning"
+            f"{name}: IPv6 needs an MTU of at least {_IPV6_MTU_MIN}",
+            hint="write 1280 or more",
+            severity="warning",
         )
         for name, value in view.of_kind("mtu")
         if int(value.text) < _IPV6_MTU_MIN

@@ -9,12 +9,16 @@ from netns_tools.errors import ConfigError, Problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    Plain = tuple[str, str, list[tuple[object, ...]], list[str], list[str], list[str], bool, dict[str, list[list[str]]]] | None
-    """summary, kind, options (fields of Option), needs_namespaces, needs_devices, requires, config_required, steps."""
+    Fields = tuple[str, str, str | None, bool, tuple[str, ...], str, str, int]
+    """What Option is made of, in the order of its parameters."""
+    Steps = dict[str, list[list[str]]]
+    Plain = tuple[str, str, list[Fields], list[str], list[str], list[str], bool, Steps] | None
+    """summary, kind, options, needs_namespaces, needs_devices, requires, config_required, steps."""
 
 KINDS = ("link", "loopback", "firewall", "commands")
 OPTION_KINDS = (
-    "ifname", "ifprefix", "nsname", "mac", "macs", "addresses", "gateways", "routes", "mtu", "choice", "bool", "text",
+    "ifname", "ifprefix", "nsname", "mac", "macs", "addresses", "gateways", "routes",
+    "mtu", "choice", "bool", "text",
 )  # fmt: skip
 STEPS = ("up_outside", "up_inside", "down_inside", "down_outside")
 PLACEHOLDERS = ("NSNAME", "NSTYPE")
@@ -83,8 +87,16 @@ class _Reader:
         return [(self.scalar(item, f"an entry of {what}"), item) for item in node.items]
 
     def definition(self, root: Node, is_defaults: bool) -> Plain:
-        fields = dict(self.keys(root, ("summary", "options") if is_defaults else _TYPE_KEYS, "a type definition"))
-        kind = self.scalar(fields["kind"], "kind") if "kind" in fields else "default" if is_defaults else "commands"
+        fields = dict(
+            self.keys(root, ("summary", "options") if is_defaults else _TYPE_KEYS, "a type definition")
+        )
+        kind = (
+            self.scalar(fields["kind"], "kind")
+            if "kind" in fields
+            else "default"
+            if is_defaults
+            else "commands"
+        )
         if "kind" in fields and kind not in KINDS:
             self.refuse(fields["kind"], f"no kind {kind!r}", f"there are: {', '.join(KINDS)}")
         summary = self.scalar(fields["summary"], "summary") if "summary" in fields else ""
@@ -95,13 +107,15 @@ class _Reader:
             pairs = self.keys(fields["options"], (), "options")
             self.options = {name for name, _ in pairs}
             options = [self.option(name, node) for name, node in pairs]
-        needs = dict(self.keys(fields["needs"], ("namespaces", "devices"), "needs")) if "needs" in fields else {}
+        needs = (
+            dict(self.keys(fields["needs"], ("namespaces", "devices"), "needs")) if "needs" in fields else {}
+        )
         requires = []
         for word, node in self.words(fields["requires"], "requires") if "requires" in fields else ():
             if names.nstype_problem(word):
                 self.refuse(node, names.nstype_problem(word))
             requires.append(word)
-        steps: dict[str, list[list[str]]] = {}
+        steps: Steps = {}
         if "steps" in fields:
             if kind != "commands":
                 self.refuse(fields["steps"], f"a type of kind {kind!r} has no steps")
@@ -126,9 +140,11 @@ class _Reader:
             found.append(word)
         return found
 
-    def option(self, name: str, node: Node) -> tuple[object, ...]:
+    def option(self, name: str, node: Node) -> Fields:
         if not shell.is_name(name) or name != name.upper() or shell.is_shell_own(name):
-            self.refuse(node, f"{name!r} cannot be an option", "an option has capital letters, digits and '_'")
+            self.refuse(
+                node, f"{name!r} cannot be an option", "an option has capital letters, digits and '_'"
+            )
         if name in ("NSNAME", "NSTYPE", "NAME"):
             self.refuse(node, f"{name} is set by netns-tools, it cannot be an option")
         fields = dict(self.keys(node, _OPTION_KEYS, f"option {name}"))
@@ -136,7 +152,9 @@ class _Reader:
         if kind not in OPTION_KINDS:
             place = fields.get("kind", node)
             self.refuse(place, f"option {name}: no kind {kind!r}", f"there are: {', '.join(OPTION_KINDS)}")
-        choices = tuple(word for word, _ in self.words(fields["choices"], "choices")) if "choices" in fields else ()
+        choices = (
+            tuple(word for word, _ in self.words(fields["choices"], "choices")) if "choices" in fields else ()
+        )
         if (kind == "choice") != bool(choices):
             self.refuse(node, f"option {name}: kind choice and a list of choices belong together")
         default = self.scalar(fields["default"], "default") if "default" in fields else None
@@ -159,7 +177,9 @@ class _Reader:
             for name in placeholders(word):
                 if name not in self.options and name not in PLACEHOLDERS:
                     known = ", ".join([*sorted(self.options), *PLACEHOLDERS])
-                    self.refuse(node, f"no option {name!r} of this type", f"known are: {known}", "{" + name + "}")
+                    self.refuse(
+                        node, f"no option {name!r} of this type", f"known are: {known}", "{" + name + "}"
+                    )
         return words
 
 
@@ -174,7 +194,7 @@ def placeholders(word: str) -> list[str]:
 
 
 def split_command(text: str) -> list[str]:
-    """The words of a command by shell quoting rules, nothing expanded. Raises ValueError for an open quote."""
+    """The words of a command by shell quoting rules, nothing expanded; ValueError for an open quote."""
     words: list[str] = []
     word: list[str] | None = None
     quote = ""

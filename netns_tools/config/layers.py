@@ -217,14 +217,11 @@ class _Loader:
     def missing_configuration(self) -> None:
         self.layers_broken = True
         conf, nstype = self.paths.conf, self.nstype.name
-        self.problems.append(
-            Problem(
-                f"no configuration for {nstype}@{self.name}: neither {nstype}-{self.name}.conf nor {nstype}.conf",
-                path=conf,
-                hint=f"create {conf}/{nstype}-{self.name}.conf (or .yaml), or {conf}/{nstype}.conf for all names; "
-                f"`netnsctl types {nstype}` shows an example to paste",
-            )
-        )
+        own = f"{nstype}-{self.name}.conf"
+        message = f"no configuration for {nstype}@{self.name}: neither {own} nor {nstype}.conf"
+        hint = f"create {conf}/{own} (or .yaml), or {conf}/{nstype}.conf for all names; "
+        hint += f"`netnsctl types {nstype}` shows an example to paste"
+        self.problems.append(Problem(message, path=conf, hint=hint))
 
     def resolve(self) -> None:
         """Fill ``config.values``: what the files say, then defaults; and check every one."""
@@ -270,7 +267,7 @@ class _Loader:
         return Value(text, path, option.line, 0, "")
 
     def expand(self, default: str, asked: tuple[str, ...]) -> tuple[str, Value | None]:
-        """A default with ``${VAR}`` filled in; and the value that it consists of when it is just one ``${VAR}``."""
+        """A default with ``${VAR}`` filled in, and the value itself when it is just one ``${VAR}``."""
         pieces = default.split("${")
         text = [pieces[0]]
         source = None

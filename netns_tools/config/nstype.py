@@ -25,7 +25,10 @@ _CACHE_MAGIC = b"netns-tools types 1\n"
 
 
 class Option:
-    """One option of a type. ``default`` may hold ``${VAR}``; None is no default. ``line`` is its line in the definition."""
+    """One option of a type; ``default`` may hold ``${VAR}``, None is no default.
+
+    ``line`` is the line of the default in the definition.
+    """
 
     __slots__ = ("choices", "default", "example", "help", "kind", "line", "name", "required")
 
@@ -56,7 +59,10 @@ class Option:
 
 
 class NsType:
-    """A type; ``steps`` has the commands of kind ``commands`` as lists of words. ``cached``: no YAML was read for it."""
+    """A type. ``steps``: the commands of kind ``commands``, each a list of words.
+
+    ``cached`` tells that no YAML was read for it.
+    """
 
     __slots__ = (
         "cached", "config_required", "kind", "name", "needs_devices", "needs_namespaces",
@@ -231,7 +237,7 @@ def _stamp(path: str) -> Stamp:
 def _load_plain(
     nstype: str, path: str, data: bytes | None, cache: dict[str, tuple[Stamp, Plain]]
 ) -> tuple[Plain, bool]:
-    """The plain data of the definition in ``path`` and whether they come from the cache; None: it is a layer."""
+    """The definition in ``path`` and whether it comes from the cache; None: it is a layer."""
     try:
         stamp = _stamp(path)
         cached = cache.get(path)
@@ -258,7 +264,10 @@ def _read_cache(paths: Paths) -> dict[str, tuple[Stamp, Plain]]:
                 return {}
             data = file.read()
         start = len(_CACHE_MAGIC) + 8
-        if data[: len(_CACHE_MAGIC)] != _CACHE_MAGIC or int(data[len(_CACHE_MAGIC) : start], 16) != len(data) - start:
+        if (
+            data[: len(_CACHE_MAGIC)] != _CACHE_MAGIC
+            or int(data[len(_CACHE_MAGIC) : start], 16) != len(data) - start
+        ):
             return {}
         cache = marshal.loads(data[start:])
         return cache if isinstance(cache, dict) else {}

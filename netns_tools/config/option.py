@@ -76,7 +76,11 @@ def _check_ifprefix(option: Option, value: Value) -> list[Problem]:
 def _check_nsname(option: Option, value: Value) -> list[Problem]:
     if value.text in names.RESERVED:
         hint = f"leave {option.name} unset for the host's own"
-        return [value.problem(f"{option.name}: {value.text!r} is reserved for the host's own namespace", hint=hint)]
+        return [
+            value.problem(
+                f"{option.name}: {value.text!r} is reserved for the host's own namespace", hint=hint
+            )
+        ]
     message = names.nsname_problem(value.text)
     return [value.problem(f"{option.name}: {message}")] if message else []
 
@@ -127,12 +131,16 @@ def _mac_problems(option: Option, text: str, place: Value) -> list[Problem]:
     first = int(parts[0], 16)
     if first & 1:
         mended = ":".join([f"{(first & 0xFE) | 2:02x}", *parts[1:]])
-        message = f"{option.name}: {text} is a multicast address (its first byte is odd); a device cannot have it"
+        message = (
+            f"{option.name}: {text} is a multicast address (its first byte is odd); a device cannot have it"
+        )
         return [place.problem(message, part=text, hint=f"write {mended}, or any even first byte")]
     if not any(int(part, 16) for part in parts):
         return [
             place.problem(
-                f"{option.name}: the zero MAC address", part=text, hint="write 02:00:00:00:00:01 or leave it unset"
+                f"{option.name}: the zero MAC address",
+                part=text,
+                hint="write 02:00:00:00:00:01 or leave it unset",
             )
         ]
     return []
@@ -187,7 +195,9 @@ def _together(option: Option, good: list[tuple[list[str], Value, str]]) -> list[
 def _check_mac_entry(option: Option, words: list[str], place: Value) -> list[Problem]:
     if len(words) > 1:
         hint = "separate MAC addresses by commas"
-        return [place.problem(f"{option.name}: {' '.join(words)!r} is no MAC address", part=words[1], hint=hint)]
+        return [
+            place.problem(f"{option.name}: {' '.join(words)!r} is no MAC address", part=words[1], hint=hint)
+        ]
     return _mac_problems(option, words[0], place)
 
 
@@ -267,7 +277,9 @@ def _address_word_problems(
         has_peer = has_peer or word == "peer"
         message = _ADDRESS_ARGUMENTS[word](parsed, argument)
         if message:
-            problems.append(place.problem(f"{option.name}: {word} {argument}: {message}", part=f"{word} {argument}"))
+            problems.append(
+                place.problem(f"{option.name}: {word} {argument}: {message}", part=f"{word} {argument}")
+            )
     return problems, has_peer
 
 
@@ -354,7 +366,11 @@ def _check_route_entry(option: Option, words: list[str], place: Value) -> list[P
         if word == "onlink":
             continue
         if word not in _ROUTE_ARGUMENTS:
-            hint = "separate routes by commas" if address.parse(word) else _suggest(word, (*_ROUTE_ARGUMENTS, "onlink"))
+            hint = (
+                "separate routes by commas"
+                if address.parse(word)
+                else _suggest(word, (*_ROUTE_ARGUMENTS, "onlink"))
+            )
             return [place.problem(f"{option.name}: unknown word {word!r}", part=word, hint=hint)]
         if word == "via" and rest and rest[0] in ("inet", "inet6"):
             family = 4 if rest.pop(0) == "inet" else 6
@@ -370,7 +386,7 @@ def _check_route_entry(option: Option, words: list[str], place: Value) -> list[P
 
 
 def _route_argument(word: str, argument: str, family: int) -> tuple[str, int]:
-    """What is wrong with an argument of a route, and the family of the route as far as known then (0: not yet)."""
+    """What is wrong with an argument of a route, and the route's family so far (0: not known yet)."""
     if word in ("via", "src"):
         parsed = address.parse(argument)
         if parsed is None or parsed.prefix >= 0:

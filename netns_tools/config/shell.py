@@ -36,25 +36,31 @@ _QUOTED_STOP = frozenset('"\\$`')
 _DEPTH_MAX = 32
 _PATTERN_MAX = 2048
 
-_KEYWORDS = frozenset(
-    "if then else elif fi case esac for select while until do done in function time coproc { } ! [[ ]]".split()
-)
-_BUILTINS = frozenset(
-    ". : [ alias bg bind break builtin caller cd command compgen complete compopt continue declare dirs"
-    " disown echo enable eval exec exit export false fc fg getopts hash help history jobs kill let local"
-    " logout mapfile popd printf pushd pwd read readarray readonly return set shift shopt source suspend"
-    " test times trap true type typeset ulimit umask unalias unset wait".split()
-)
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_KEYWORDS = _words("""
+    if then else elif fi case esac for select while until do done in function time coproc { } ! [[
+    ]]
+""")
+_BUILTINS = _words("""
+    . : [ alias bg bind break builtin caller cd command compgen complete compopt continue declare
+    dirs disown echo enable eval exec exit export false fc fg getopts hash help history jobs kill
+    let local logout mapfile popd printf pushd pwd read readarray readonly return set shift shopt
+    source suspend test times trap true type typeset ulimit umask unalias unset wait
+""")
 # Variables that bash sets, watches or computes; what they do cannot be imitated.
-_SHELL_OWN = frozenset(
-    "_ AUTO_RESUME CDPATH CHILD_MAX COLUMNS DIRSTACK EMACS ENV EUID EXECIGNORE FCEDIT FIGNORE FUNCNAME"
-    " FUNCNEST GLOBIGNORE GROUPS HISTCMD HISTCONTROL HISTFILE HISTFILESIZE HISTIGNORE HISTSIZE"
-    " HISTTIMEFORMAT HOME HOSTFILE HOSTNAME HOSTTYPE IFS IGNOREEOF INPUTRC INSIDE_EMACS LANG LANGUAGE"
-    " LINENO LINES MACHTYPE MAIL MAILCHECK MAILPATH MAPFILE OLDPWD OPTARG OPTERR OPTIND OSTYPE PATH"
-    " PIPESTATUS POSIXLY_CORRECT PPID PROMPT_COMMAND PROMPT_DIRTRIM PS0 PS1 PS2 PS3 PS4 PWD RANDOM"
-    " REPLY SECONDS SHELL SHELLOPTS SHLVL SRANDOM TERM TEXTDOMAIN TEXTDOMAINDIR TIMEFORMAT TMOUT TMPDIR"
-    " TZ UID auto_resume histchars".split()
-)
+_SHELL_OWN = _words("""
+    _ AUTO_RESUME CDPATH CHILD_MAX COLUMNS DIRSTACK EMACS ENV EUID EXECIGNORE FCEDIT FIGNORE
+    FUNCNAME FUNCNEST GLOBIGNORE GROUPS HISTCMD HISTCONTROL HISTFILE HISTFILESIZE HISTIGNORE
+    HISTSIZE HISTTIMEFORMAT HOME HOSTFILE HOSTNAME HOSTTYPE IFS IGNOREEOF INPUTRC INSIDE_EMACS LANG
+    LANGUAGE LINENO LINES MACHTYPE MAIL MAILCHECK MAILPATH MAPFILE OLDPWD OPTARG OPTERR OPTIND
+    OSTYPE PATH PIPESTATUS POSIXLY_CORRECT PPID PROMPT_COMMAND PROMPT_DIRTRIM PS0 PS1 PS2 PS3 PS4
+    PWD RANDOM REPLY SECONDS SHELL SHELLOPTS SHLVL SRANDOM TERM TEXTDOMAIN TEXTDOMAINDIR TIMEFORMAT
+    TMOUT TMPDIR TZ UID auto_resume histchars
+""")
 _SHELL_OWN_PREFIXES = ("BASH", "COMP", "COPROC", "EPOCH", "LC_", "READLINE_")
 
 _ANSI_C = {
@@ -98,7 +104,11 @@ def decode(data: bytes, path: str) -> str:
         raise ConfigError([Problem("begins with a byte order mark", path=path, line=1, column=1, hint=hint)])
     for character, message, hint in (
         ("\0", "a NUL byte", "configuration files are text"),
-        ("\r\n", "Windows line end (CR LF); the CR would become part of the value", f"sed -i 's/\\r$//' {path}"),
+        (
+            "\r\n",
+            "Windows line end (CR LF); the CR would become part of the value",
+            f"sed -i 's/\\r$//' {path}",
+        ),
     ):
         at = text.find(character)
         if at >= 0:
@@ -246,11 +256,13 @@ class _Reader:
         if pair in ("<(", ">("):
             raise self.real("process substitution")
         raise self.mistake(
-            self.pos, f"{after!r} is not part of a value unless quoted", "put the value into quotes: NAME='...'"
+            self.pos,
+            f"{after!r} is not part of a value unless quoted",
+            "put the value into quotes: NAME='...'",
         )
 
     def assignment_name(self) -> tuple[str, bool]:
-        """The NAME of ``NAME=`` or ``NAME+=`` at the current place, which is left behind; "" for something else."""
+        """Read ``NAME=`` or ``NAME+=``: the NAME and whether it is appended to; "" for something else."""
         text, pos = self.text, self.pos
         if text[pos] not in NAME_START:
             return "", False
@@ -294,7 +306,7 @@ class _Reader:
     # What is not an assignment
 
     def command(self, start: int, first: bool) -> None:
-        """A command word at ``start``: real shell or a mistake, after which reading goes on at the next statement."""
+        """A command word at ``start``: real shell, or a mistake after which the next statement is read."""
         word = self.raw_word()
         if word in _BUILTINS or (first and word in _KEYWORDS):
             raise self.real(repr(word), start)
@@ -322,7 +334,9 @@ class _Reader:
             if after == ";":
                 self.pos += 1
                 return
-            if pair in ("&&", "||", "<<", "<(", ">(") or (after == "(" and is_name(self.text[start : self.pos].strip())):
+            if pair in ("&&", "||", "<<", "<(", ">(") or (
+                after == "(" and is_name(self.text[start : self.pos].strip())
+            ):
                 if self.spaced_equals(start):
                     self.explain_command(start, "", True)
                     raise _Mistake
@@ -338,7 +352,11 @@ class _Reader:
         while pos < self.end and self.text[pos] in NAME_CHARS:
             pos += 1
         rest = self.text[pos : pos + 80].lstrip(" \t")
-        return self.text[start:pos] if pos > start and rest.startswith(("=", "+=")) and not rest.startswith("==") else ""
+        return (
+            self.text[start:pos]
+            if pos > start and rest.startswith(("=", "+=")) and not rest.startswith("==")
+            else ""
+        )
 
     def explain_command(self, start: int, word: str, first: bool) -> None:
         spaced = self.spaced_equals(start)
@@ -358,7 +376,9 @@ class _Reader:
             self.problem(start, f"{name!r} is not the name of a variable", hint, len(name))
         else:
             hint = "lines look like NAME='value'; comments begin with '#'"
-            self.problem(start, f"{word or self.text[start]!r} is a command, not an assignment", hint, len(word))
+            self.problem(
+                start, f"{word or self.text[start]!r} is a command, not an assignment", hint, len(word)
+            )
 
     # Words
 
@@ -434,7 +454,7 @@ class _Reader:
 
     def ansi_c_quoted(self) -> str:
         """``$'...'``; numbers above ASCII and NUL are left to bash."""
-        pieces = []
+        pieces: list[str] = []
         opened = self.pos
         self.pos += 2
         while self.pos < self.end:
@@ -551,7 +571,9 @@ class _Reader:
         if operator == "?":
             message = self.lazy_operand(missing, opened, quoted)
             if missing and self.live:
-                self.problem(opened, f"{name}: {message or 'not set'}", f"set {name} in this file or a lower layer")
+                self.problem(
+                    opened, f"{name}: {message or 'not set'}", f"set {name} in this file or a lower layer"
+                )
                 self.fatal = True
             return value or ""
         raise self.real(f"${{{name}{operator}...}}", opened)
@@ -595,7 +617,7 @@ class _Reader:
             if character == "}":
                 return pieces
             if character in "'\"\\" and quoted:
-                raise self.real("quotes inside \"${...}\"")
+                raise self.real('quotes inside "${...}"')
             if character in "'\"\\":
                 pieces.append((self.special(character), True))
             elif character == "$":

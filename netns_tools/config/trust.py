@@ -67,7 +67,7 @@ def read_file(path: str, paths: Paths) -> bytes | None:
     if descriptor < 0:
         return None
     try:
-        chunks = []
+        chunks: list[bytes] = []
         size = 0
         while size <= SIZE_MAX:
             chunk = os.read(descriptor, SIZE_MAX + 1 - size)
@@ -94,7 +94,9 @@ def _open(path: str, paths: Paths) -> int:
     status = os.fstat(descriptor)
     if not S_ISREG(status.st_mode):
         problems.append(
-            Problem("not a regular file", path=path, hint="a configuration file is a plain file or a link to one")
+            Problem(
+                "not a regular file", path=path, hint="a configuration file is a plain file or a link to one"
+            )
         )
     else:
         problems += _check_owner(path, status)

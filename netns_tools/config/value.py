@@ -34,7 +34,7 @@ class Value:
         self.entries = entries
 
     def problem(self, message: str, *, part: str = "", hint: str = "", severity: str = "error") -> Problem:
-        """A problem with this value; the caret goes under ``part`` where the source line shows it literally."""
+        """A problem with this value; the caret goes under ``part`` where the line shows it literally."""
         column, width = self.column, self.width
         if part and column:
             found = self.source.find(part, column - 1)

@@ -9,13 +9,14 @@ number of seconds. PyYAML is imported only when there is a file to read.
 from __future__ import annotations
 
 from netns_tools.config.value import Value
-from netns_tools.errors import ConfigError, Problem
+from netns_tools.errors import ConfigError, NetnsToolsError, Problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 _DEPTH_MAX = 16
+_MAPPING_HINT = "YAML lines look like  name: value"
 
 
 class Node:
@@ -50,8 +51,7 @@ class Node:
 
 def read_tree(text: str, path: str) -> Node | None:
     """The whole file; None when it is empty. Raises ConfigError with every problem of its form."""
-    import yaml
-
+    yaml = _import_yaml()
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     lines = text.split("\n")
     builder = _Builder(path, lines)
@@ -71,6 +71,24 @@ def read_tree(text: str, path: str) -> Node | None:
     if builder.problems:
         raise ConfigError(builder.problems)
     return builder.root
+
+
+def _import_yaml() -> Any:
+    """PyYAML, also for a start: netnsinit runs Python with -S, which hides the distribution's packages."""
+    try:
+        import yaml
+    except ModuleNotFoundError:
+        import site
+
+        site.main()
+        try:
+            import yaml
+        except ModuleNotFoundError:
+            raise NetnsToolsError(
+                "a YAML file is to be read, and the Python package yaml is missing",
+                hint="apt install python3-yaml",
+            ) from None
+    return yaml
 
 
 class _Builder:
@@ -146,7 +164,9 @@ class _Builder:
             elif key.scalar in seen:
                 first = seen[key.scalar].place.line
                 message = f"{key.scalar!r} is given twice, first in line {first}"
-                self.problems.append(key.place.problem(message, hint="keep one of them; a list holds several values"))
+                self.problems.append(
+                    key.place.problem(message, hint="keep one of them; a list holds several values")
+                )
             else:
                 seen[key.scalar] = key
 
@@ -166,11 +186,11 @@ def _syntax_problem(error: Any, path: str, lines: list[str]) -> Problem:
         hint = "YAML does not allow tabs for indentation; use blanks"
     elif "mapping values" in message:
         hint = "put a value that contains ': ' into quotes"
-    elif "=" in source and ":" not in source:
-        hint = "YAML lines look like  name: value"
-    elif "=" in (lines[0] if lines else "") and ":" not in lines[0]:
-        hint = "YAML lines look like  name: value"
-    return Problem(f"not YAML: {message}", path=path, line=mark.line + 1, column=mark.column + 1, text=source, hint=hint)
+    elif any("=" in line and ":" not in line for line in (source, lines[0])):
+        hint = _MAPPING_HINT
+    return Problem(
+        f"not YAML: {message}", path=path, line=mark.line + 1, column=mark.column + 1, text=source, hint=hint
+    )
 
 
 def flat_values(root: Node | None) -> tuple[dict[str, tuple[Value, Value]], list[Problem]]:
@@ -180,9 +200,7 @@ def flat_values(root: Node | None) -> tuple[dict[str, tuple[Value, Value]], list
     if root is None or root.scalar == "":
         return values, problems
     if root.pairs is None:
-        problems.append(
-            root.place.problem(f"this is {root.kind()}, not a mapping", hint="YAML lines look like  name: value")
-        )
+        problems.append(root.place.problem(f"this is {root.kind()}, not a mapping", hint=_MAPPING_HINT))
         return values, problems
     for key, node in root.pairs:
         value = node.place
@@ -193,7 +211,9 @@ def flat_values(root: Node | None) -> tuple[dict[str, tuple[Value, Value]], list
             value.entries = []
             for item in node.items:
                 if item.scalar is None:
-                    problems.append(item.place.problem(f"an entry of {key.text!r} is {item.kind()}, not a value"))
+                    problems.append(
+                        item.place.problem(f"an entry of {key.text!r} is {item.kind()}, not a value")
+                    )
                 else:
                     value.entries.append(item.place)
             value.text = ", ".join(entry.text for entry in value.entries)

@@ -30,16 +30,16 @@ def sources(nstype: NsType, name: str, paths: Paths) -> list[str]:
     from netns_tools.config.trust import check_file
 
     found: list[str] = [nstype.path]
-    problems = check_file(nstype.path)
+    problems = check_file(nstype.path, paths)
     for path in paths.layers(nstype.name, name):
         if not _exists(path):
             continue
-        wrong = check_file(path)
+        wrong = check_file(path, paths)
         problems += wrong
         if wrong:
             continue
         if path.endswith(".yaml"):
-            found += _assignments(path)
+            found += _assignments(path, paths)
         else:
             found.append(path)
     if problems:
@@ -63,10 +63,15 @@ def run(arguments: list[str], libdir: str, paths: Paths) -> int:
     return 1
 
 
-def _assignments(path: str) -> list[str]:
-    from netns_tools.config.yamlfile import load_mapping
+def _assignments(path: str, paths: Paths) -> list[str]:
+    """The values of a YAML layer; the configuration was checked when the plan was made."""
+    from netns_tools.config import shell, trust, yamlfile
 
-    return [f"={key.upper()}={value.text}" for key, value in load_mapping(path).items()]
+    text = shell.decode(trust.read_file(path, paths) or b"", path)
+    values, problems = yamlfile.flat_values(yamlfile.read_tree(text, path))
+    if problems:
+        raise ConfigError(problems)
+    return [f"={key.upper()}={value.text}" for key, (_, value) in values.items()]
 
 
 def _exists(path: str) -> bool:

@@ -66,6 +66,8 @@ def make(nstype: NsType, name: str, paths: Paths) -> tuple[Config, Plan, str]:
     inputs = inputs_of(config, paths)
     stamped = stamp(inputs)
     settled = before == stamp(paths.layers(nstype.name, name)) and not _young(inputs)
+    if config.volatile:
+        settled = False
     # netnsinit splits the list of inputs at spaces.
     cacheable = settled and not any(c.isspace() for path in inputs for c in path)
     return config, plan, render_cache(plan, inputs, stamped) if cacheable else ""

@@ -40,6 +40,17 @@ def main(arguments: list[str]) -> int:
         about = f"{error.filename}: " if error.filename else ""
         print(f"error: {job} of {'@'.join(rest[:2])}: {about}{error.strerror}", file=sys.stderr)
         return 1
+    except Exception as error:
+        place = error.__traceback__
+        while place is not None and place.tb_next is not None:
+            place = place.tb_next
+        where = f"{place.tb_frame.f_code.co_filename}:{place.tb_lineno}" if place else ""
+        print(
+            f"error: {job} of {'@'.join(rest[:2])}: a defect of netns-tools, please report it:"
+            f" {type(error).__name__}: {error} ({where})",
+            file=sys.stderr,
+        )
+        return 1
 
 
 def prepare(nstype: str, name: str, paths: Paths) -> int:

@@ -39,7 +39,7 @@ def plan(config: Config, paths: Paths) -> Plan:
                 )
             ]
         )
-    problems = check_file(rules)
+    problems = check_file(rules, paths)
     if problems:
         raise ConfigError(problems)
     result = Plan()

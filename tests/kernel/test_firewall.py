@@ -1,0 +1,143 @@
+"""The firewall of a namespace: exact restore, and closed whenever its rules cannot be loaded."""
+
+from __future__ import annotations
+
+from tests.kernel.conftest import FakeHost
+from tests.kernel.test_steps import VETH
+
+RULES = """
+table inet filter {
+    counter hits {
+        packets 7 bytes 420
+    }
+
+    set friends {
+        type ipv4_addr
+        flags interval
+        elements = { 10.0.0.0/8, 192.0.2.1-192.0.2.9 }
+    }
+
+    map ports {
+        type inet_service : verdict
+        elements = { 22 : accept, 80 : jump web }
+    }
+
+    chain web {
+        counter packets 3 bytes 180 accept
+    }
+
+    chain input {
+        type filter hook input priority filter; policy drop;
+        iif "lo" accept
+        ip saddr @friends counter packets 1 bytes 84 accept
+        tcp dport vmap @ports
+        counter name "hits"
+    }
+}
+"""
+
+
+def test_a_restore_gives_the_same_rules_however_often(host: FakeHost) -> None:
+    host.configure("nft-demo.rules", RULES)
+    host.start("nft", "demo")
+    once = host.nft("demo", "list", "ruleset")
+    assert "packets 7 bytes 420" in once and "192.0.2.1-192.0.2.9" in once
+    host.step("nft", "demo", "up", "outside")
+    host.step("nft", "demo", "up", "inside")
+    assert host.nft("demo", "list", "ruleset") == once
+
+
+def test_the_default_rules_count_where_no_others_are(host: FakeHost) -> None:
+    host.configure("nft.rules", "table inet fallback { }\n")
+    host.start("nft", "demo")
+    assert "fallback" in host.nft("demo", "list", "ruleset")
+    host.configure("nft-demo.rules", "table inet own { }\n")
+    host.step("nft", "demo", "up", "outside")
+    host.step("nft", "demo", "up", "inside")
+    assert "fallback" not in host.nft("demo", "list", "ruleset")
+
+
+def test_no_rules_file_at_all_is_refused(host: FakeHost) -> None:
+    host.name_up("demo")
+    failed = host.step("nft", "demo", "up", "outside", check=False)
+    assert failed.returncode == 2
+    assert "/etc/conf.d/netns/nft-demo.rules" in failed.stderr
+
+
+def test_rules_that_others_may_write_are_refused(host: FakeHost) -> None:
+    host.write("/etc/conf.d/netns/nft-demo.rules", RULES, mode=0o666)
+    host.name_up("demo")
+    failed = host.step("nft", "demo", "up", "outside", check=False)
+    assert failed.returncode == 2
+    assert "chmod" in failed.stderr
+
+
+def test_bad_rules_close_the_namespace_and_keep_links_down(host: FakeHost) -> None:
+    host.configure("veth-demo.conf", VETH)
+    host.configure("nft-demo.rules", "table inet filter { chain input { this is no rule } }\n")
+    host.name_up("demo")
+    host.step("veth", "demo", "up", "outside")
+    host.step("nft", "demo", "up", "outside")
+    failed = host.step("nft", "demo", "up", "inside", check=False)
+    assert failed.returncode == 1
+    assert "nft-demo.rules:1" in failed.stderr and "nothing in demo is reachable" in failed.stderr
+    assert "netns_blocked" in host.nft("demo", "list", "ruleset")
+    link = host.step("veth", "demo", "up", "inside", check=False)
+    assert link.returncode == 1
+    assert "netns-nft@demo" in link.stderr
+    assert "UP" not in host.links("demo")["ve-demo1"]["flags"]
+
+
+def test_bad_rules_at_a_restart_close_a_namespace_that_runs(host: FakeHost) -> None:
+    host.configure("veth-demo.conf", VETH)
+    host.configure("nft-demo.rules", "table inet filter { }\n")
+    host.start("veth", "demo")
+    host.start("nft", "demo")
+    host.run("ping", "-c1", "-W2", "10.9.0.2")
+    host.configure("nft-demo.rules", "nonsense\n")
+    host.step("nft", "demo", "up", "outside")
+    assert host.step("nft", "demo", "up", "inside", check=False).returncode == 1
+    assert host.run("ping", "-c1", "-W1", "10.9.0.2", check=False).returncode == 1
+
+
+def test_good_rules_open_a_closed_namespace_again(host: FakeHost) -> None:
+    host.configure("veth-demo.conf", VETH)
+    host.configure("nft-demo.rules", "nonsense\n")
+    host.name_up("demo")
+    host.step("nft", "demo", "up", "outside")
+    host.step("nft", "demo", "up", "inside", check=False)
+    host.configure("nft-demo.rules", "table inet filter { }\n")
+    host.start("nft", "demo")
+    host.start("veth", "demo")
+    host.run("ping", "-c1", "-W2", "10.9.0.2")
+    assert "netns_blocked" not in host.nft("demo", "list", "ruleset")
+
+
+def test_a_killed_load_closes_the_namespace(host: FakeHost) -> None:
+    host.configure("nft-demo.rules", "table inet filter { }\n")
+    host.name_up("demo")
+    host.step("nft", "demo", "up", "outside")
+    host.run("env", "SERVICE_RESULT=signal", "ip", "netns", "exec", "demo", host.netnsinit, "nft", "demo", "post", "inside")
+    assert "netns_blocked" in host.nft("demo", "list", "ruleset")
+
+
+def test_without_nft_every_device_goes_down(host: FakeHost) -> None:
+    host.configure("veth-demo.conf", VETH)
+    host.configure("nft-demo.rules", "table inet filter { }\n")
+    host.start("veth", "demo")
+    host.step("nft", "demo", "up", "outside")
+    failed = host.run(
+        "unshare", "-m", "sh", "-c",
+        f"mount --bind /dev/null /usr/sbin/nft; ip netns exec demo {host.netnsinit} nft demo up inside", check=False,
+    )
+    assert failed.returncode == 1
+    assert "UP" not in host.links("demo")["ve-demo1"]["flags"]
+
+
+def test_rules_may_name_devices_that_are_created_but_down(host: FakeHost) -> None:
+    host.configure("veth-demo.conf", VETH)
+    host.configure("nft-demo.rules", 'table inet f { chain i { type filter hook input priority 0; iif "ve-demo1" accept; }; }\n')
+    host.name_up("demo")
+    host.step("veth", "demo", "up", "outside")
+    host.start("nft", "demo")
+    assert 'iif "ve-demo1"' in host.nft("demo", "list", "ruleset")

@@ -42,9 +42,10 @@ while builtin read -r __netns_name; do
     __netns_kind=${!__netns_name@a}
     builtin printf 'var\0%s\0%s\0%s\0' "$__netns_name" "$__netns_kind" "${!__netns_name-}" >&"$__netns_fd"
     [[ $__netns_kind == *[aA]* ]] &&
-        builtin printf 'state\0%s\0\0\0' "$(builtin declare -p "$__netns_name")" >&"$__netns_fd"
+        builtin printf 'state\0%s\0%s\0\0' "$__netns_name" \
+            "$(builtin declare -p "$__netns_name")" >&"$__netns_fd"
 done < <(builtin compgen -v)
-builtin printf 'state\0%s\0\0\0' "$(builtin declare -f)" >&"$__netns_fd"
+builtin printf 'state\0\0%s\0\0' "$(builtin declare -f)" >&"$__netns_fd"
 builtin printf 'end\0%s\0\0\0' "$__netns_status" >&"$__netns_fd"
 """
 
@@ -53,14 +54,39 @@ class Shell:
     """What lower real-shell files left behind besides plain variables.
 
     ``state``: functions and arrays as bash prints them; ``arrays``: the name of each
-    array → its first element, which is what ``$NAME`` gives.
+    array → its first element, which is what ``$NAME`` gives; ``unset``: variables
+    that the last file removed.
     """
 
-    __slots__ = ("arrays", "state")
+    __slots__ = ("arrays", "state", "unset")
 
     def __init__(self) -> None:
         self.state = ""
         self.arrays: dict[str, str] = {}
+        self.unset: set[str] = set()
+
+
+class _Result:
+    """What bash reports at the end: ``found`` variables; ``ended`` tells whether it came to its end."""
+
+    def __init__(self, records: list[tuple[str, str, str, str]]) -> None:
+        self.found: dict[str, str] = {}
+        self.arrays: dict[str, str] = {}
+        self.state: list[str] = []
+        self.missing: list[tuple[str, str, str]] = []
+        self.ended = False
+        for kind, first, second, third in records:
+            ours = not is_shell_own(first) and not first.startswith("__netns_")
+            if kind == "var" and ours:
+                self.found[first] = third
+                if "a" in second.lower():
+                    self.arrays[first] = third
+            elif kind == "state" and ours:
+                self.state.append(second)
+            elif kind == "missing":
+                self.missing.append((first, second, third))
+            elif kind == "end":
+                self.ended = True
 
 
 def evaluate(path: str, text: str, variables: dict[str, str], shell: Shell) -> dict[str, Value]:
@@ -76,54 +102,35 @@ def evaluate(path: str, text: str, variables: dict[str, str], shell: Shell) -> d
         if is_name(name) and not is_shell_own(name) and shell.arrays.get(name) != value
     )
     records, errors, timed_out = _run(path, shell.state + prelude)
+    result = _Result(records)
     problems = _problems_of_stderr(errors, path, text)
-    found: dict[str, str] = {}
-    arrays: dict[str, str] = {}
-    state: list[str] = []
-    status = None
-    for kind, first, second, third in records:
-        if kind == "var" and not is_shell_own(first) and not first.startswith("__netns_"):
-            found[first] = third
-            if "a" in second.lower():
-                arrays[first] = third
-        elif kind == "missing" and second.startswith("="):
-            line = int(third)
-            problems.append(
-                _at(
-                    path,
-                    text,
-                    line,
-                    "no blanks around '='",
-                    f"write {first}='...' without blanks beside the '='",
-                )
-            )
-        elif kind == "state":
-            state.append(first)
-        elif kind == "end":
-            status = first
+    problems += _spaced_equals(result, path, text)
     if timed_out:
         problems.append(Problem(f"bash did not finish reading it within {TIME_LIMIT:g} seconds", path=path))
-    elif status is None and not problems:
-        problems.append(
-            Problem(
-                "bash ended while reading it", path=path, hint="a configuration file may not exit or exec"
-            )
-        )
+    elif not result.ended and not problems:
+        problems.append(_early_end(errors, path, text))
     if problems:
         raise ConfigError(problems)
-    shell.state = "\n".join([*state, ""])
-    shell.arrays = arrays
+    shell.state = "\n".join([*result.state, ""])
+    shell.arrays = result.arrays
+    shell.unset = {name for name in variables if name not in result.found and not is_shell_own(name)}
     last = _last_assignments(path, text)
-    values = {}
-    for name, value in found.items():
-        if variables.get(name) != value or name in last:
-            place = last.get(name)
-            values[name] = (
-                Value(value, path, place.line, place.column, place.source, place.width)
-                if place
-                else Value(value, path)
-            )
-    return values
+    return {
+        name: last[name].with_text(value) if name in last else Value(value, path)
+        for name, value in result.found.items()
+        if variables.get(name) != value or name in last
+    }
+
+
+def _spaced_equals(result: _Result, path: str, text: str) -> list[Problem]:
+    """``NAME = value`` is a command to bash; it was not found, and its first parameter is ``=``."""
+    return [
+        _at(
+            path, text, int(line), "no blanks around '='", f"write {name}='...' without blanks beside the '='"
+        )
+        for name, parameter, line in result.missing
+        if parameter.startswith("=") and line.isdigit()
+    ]
 
 
 def _run(path: str, prelude: str) -> tuple[list[tuple[str, str, str, str]], str, bool]:
@@ -213,13 +220,21 @@ def _problems_of_stderr(errors: str, path: str, text: str) -> list[Problem]:
         number, _, rest = message[len(start) :].partition(": ")
         if not number.isdigit() or rest.startswith("`"):  # the line after a syntax error shows the source
             continue
-        if (
-            not rest.startswith(("syntax error", "unexpected EOF"))
-            and "parameter null or not set" not in rest
-        ):
+        if not rest.startswith(("syntax error", "unexpected EOF")):
             continue
         problems.append(_at(path, text, int(number), f"bash: {rest}", ""))
     return problems
+
+
+def _early_end(errors: str, path: str, text: str) -> Problem:
+    """bash left before the end of the file: its last words about the file tell why, ``${X:?}`` for one."""
+    hint = "a configuration file may not exit or exec"
+    start = f"{path}: line "
+    for message in reversed(errors.splitlines()):
+        number, _, rest = message.removeprefix(start).partition(": ")
+        if message.startswith(start) and number.isdigit():
+            return _at(path, text, int(number), f"bash ended here: {rest}", hint)
+    return Problem("bash ended while reading it", path=path, hint=hint)
 
 
 def _at(path: str, text: str, line: int, message: str, hint: str) -> Problem:

@@ -143,6 +143,9 @@ class _Loader:
         if self.shell is None:
             self.shell = bash.Shell()
         values = bash.evaluate(path, text, self.texts, self.shell)
+        for name in self.shell.unset.difference(_FIXED):
+            del self.texts[name]
+            self.config.variables.pop(name, None)
         for name in self.shell.arrays:
             if name in values and name in self.options:
                 hint = "write one value; separate entries by commas"

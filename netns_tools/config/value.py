@@ -51,6 +51,10 @@ class Value:
             severity=severity,
         )
 
+    def with_text(self, text: str) -> Value:
+        """The same place with another text."""
+        return Value(text, self.path, self.line, self.column, self.source, self.width)
+
     def split(self) -> list[tuple[str, Value]]:
         """The entries of a list: separated by commas or newlines, or the items of a YAML list."""
         if self.entries is not None:

@@ -84,11 +84,13 @@ class Walkthrough:
             raise DemoError(f"'{command}' did not print {wants!r}")
 
     def show_gone(self, meaning: str, command: str) -> None:
-        """Run a command that must print nothing, now or within seconds: systemd tidies up after a stop."""
+        """Show a command that prints nothing, now or within seconds: systemd tidies up after a stop."""
+        self._say(meaning)
+        print(_styled(f"  # {command}", "1"), flush=True)
         self.machine.wait_until(
             lambda: not self.machine.run(command).stdout.strip(), what=f"an end of {command}"
         )
-        self.show(meaning, f'{command}; echo "(nothing)"')
+        print(_styled("    (nothing)", "2"), flush=True)
 
     @staticmethod
     def _say(meaning: str) -> None:
@@ -111,6 +113,7 @@ def walk(demo: Walkthrough) -> None:
         VETH_DEMO,
     )
     demo.show("Is the configuration right?", "netnsctl check")
+    demo.show("What will a start do? Nothing is done yet.", "netnsctl plan veth demo", wants="10.0.0.2/24")
     demo.show("Write the unit files.", "netns-update --daemon-reload", wants="successful")
     demo.show(
         "Start the cable and the namespace's firewall.", "systemctl start netns-veth@demo netns-nft@demo"
@@ -125,14 +128,15 @@ def walk(demo: Walkthrough) -> None:
     demo.chapter("3. Its firewall")
     ping = "ping -n -c 1 -W 1 10.0.0.2"
     demo.show(
-        "The example rules let nobody in, so a ping gets no answer.",
+        "The example rules let nothing in or out, so a ping gets no answer.",
         ping,
         wants="100% packet loss",
         fails=True,
     )
-    rule = "ip netns exec demo nft insert rule inet filter input"
     demo.show(
-        "Let pings in, inside the namespace, while it runs.", f"{rule} icmp type echo-request counter accept"
+        "Let pings in and answers out, while it runs.",
+        "ip netns exec demo nft 'add rule inet filter input icmp type echo-request accept;"
+        " add rule inet filter output ct state established accept'",
     )
     demo.show("Now there is an answer.", ping, wants=" 0% packet loss")
     demo.show("Save the rules.", "netns-nft-save demo", wants="Successfully saved")
@@ -154,11 +158,11 @@ def walk(demo: Walkthrough) -> None:
         "/etc/systemd/system/hello.service",
         HELLO_SERVICE,
     )
-    demo.show("Open its port.", f"{rule} tcp dport 8000 accept")
+    demo.show("Open its port.", "ip netns exec demo nft add rule inet filter input tcp dport 8000 accept")
     demo.show("Start it.", "systemctl daemon-reload && systemctl start hello.service")
     demo.show(
         "It answers at the namespace's address.",
-        "curl --silent --show-error --retry 5 --retry-connrefused http://10.0.0.2:8000/GPL-2 | head -n 2",
+        "curl --silent --retry 5 --retry-connrefused http://10.0.0.2:8000/GPL-2 | head -n 2",
         wants="GNU GENERAL PUBLIC LICENSE",
     )
     demo.show(
@@ -170,7 +174,7 @@ def walk(demo: Walkthrough) -> None:
         "Stopping the cable stops the service that needs it.", "systemctl stop netns-veth@demo netns-nft@demo"
     )
     demo.show_gone("No namespace,", "ip netns list")
-    demo.show_gone("no device,", "ip -br link | grep ve-demo || true")
+    demo.show_gone("no device,", "ip -br link show type veth")
     demo.show_gone("no unit.", "systemctl list-units --plain --no-legend 'netns*@*' hello.service")
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def check_survey(survey: Survey) -> list[Finding]:
-    """All findings of all checks. A new check is a module here with a function ``check(survey)``, and its line here."""
+    """All findings. A new check is a module here with a function ``check(survey)``, and its line here."""
     from netns_tools.check import addresses, devices, filenames, macs, namespaces, networkd, peers, rules
 
     return [

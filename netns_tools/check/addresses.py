@@ -55,7 +55,7 @@ def _host_address(survey: Survey, found: list[Place]) -> list[Finding]:
 
 
 def _overlaps(found: list[Place]) -> list[Finding]:
-    """Networks of different instances on the host's side of which one holds the other: the host has two routes."""
+    """Networks of different instances at the host of which one holds the other: the host has two routes."""
     nets = [
         (net, place) for place in found if place.namespace == HOST and (net := network(place)) is not None
     ]
@@ -94,7 +94,7 @@ def _overlap(net: Network, place: Place, other: Place) -> Finding:
     return Finding(
         at(
             place.value,
-            f"network {net} of {label(place.key)} and network {network(other)} of {label(other.key)} overlap: {other}",
+            f"network {net} of {label(place.key)} overlaps network {network(other)}: {other}",
             word=place.words[0],
             hint="the host reaches only one of them; choose networks that do not share addresses",
             severity="warning",

@@ -1,6 +1,8 @@
-"""Device names that two instances claim in one namespace, that the host uses already, or that it does not have."""
+"""Device names: two instances claim one, the host has it already, or does not have one that is needed."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 from netns_tools.check.places import HOST, Place, places, used_twice
 from netns_tools.check.survey import Finding, Survey, at, label
@@ -36,10 +38,8 @@ def _commands_namespace(config: Config, option: str) -> str | None:
     """Where commands of an administrator's type run ``ip link add`` with this device name; None: nowhere."""
     for step, namespace in (("up_outside", HOST), ("up_inside", config.name)):
         for words in config.nstype.steps.get(step, []):
-            if words[:3] in (["ip", "link", "add"], ["ip", "tuntap", "add"]) and f"{{{option}}}" in (
-                words[3:4]
-                + [word for before, word in zip(words, words[1:], strict=False) if before in ("name", "dev")]
-            ):
+            named = [word for before, word in pairwise(words) if before in ("add", "name", "dev")]
+            if words[:1] == ["ip"] and "add" in words[1:3] and f"{{{option}}}" in named:
                 return namespace
     return None
 

@@ -12,7 +12,7 @@ def check(survey: Survey) -> list[Finding]:
     findings = []
     for name in sorted(foreign & {one.name for one in survey.instances}):
         keys = [one.key for one in survey.instances if one.name == name]
-        text = f"a network namespace {name} exists that netns-tools did not make; {label(keys[0])} will not start"
+        text = f"a namespace {name} exists that netns-tools did not make; {label(keys[0])} cannot start"
         hint = f"choose another NAME, or remove that namespace: ip netns delete {name}"
         findings.append(Finding(Problem(text, hint=hint, severity="warning"), keys))
     return findings

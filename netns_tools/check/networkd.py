@@ -1,4 +1,4 @@
-"""systemd-networkd ships files that take over devices named ve-*: they would lose the addresses given to them."""
+"""systemd-networkd ships files that take over devices named ve-*, and removes the addresses given to them."""
 
 from __future__ import annotations
 

@@ -21,17 +21,15 @@ def check(survey: Survey) -> list[Finding]:
         value = survey.configs[key].values[option]
         back = (key[0], other)
         if other == key[1]:
-            text = f"{option} of {label(key)} is its own namespace"
-            hint = f"name another one, or leave {option} out for the host"
-            findings.append(Finding(at(value, text, hint=hint), [key]))
-        elif other not in known:
+            continue  # refused where it is loaded
+        if other not in known:
             close = get_close_matches(other, known - {key[1]}, 1)
             hint = (
                 f"did you mean {close[0]!r}?"
                 if close
-                else f"no type is configured for it; it will be empty but for {label(key)}"
+                else f"configure something for it too; it will hold nothing but the end of {label(key)}"
             )
-            text = f"{option} of {label(key)} names {other!r}, and nothing is configured for a namespace of that name"
+            text = f"{option} of {label(key)} names {other!r}, for which no type is configured"
             findings.append(Finding(at(value, text, word=other, hint=hint, severity="warning"), [key]))
         elif (back, key[1]) in named and key < back:
             there = survey.configs[back].values[named[back, key[1]]]

@@ -1,4 +1,4 @@
-"""Where the configuration puts something: which address, device or MAC, in which namespace, said in which line."""
+"""Where the configuration puts things: which address, device or MAC, in which namespace, by which line."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Place:
 def places(configs: dict[Key, Config], kind: str, thing: Callable[[str], str | None] = str) -> list[Place]:
     """Every entry of every option of a kind, with the first word put into one way of writing by ``thing``.
 
-    Entries for which ``thing`` says None are left out: they are wrong, and are reported where they are loaded.
+    Entries for which ``thing`` says None are left out: what is wrong is reported where it is loaded.
     """
     found = []
     for key, config in configs.items():
@@ -52,10 +52,10 @@ def places(configs: dict[Key, Config], kind: str, thing: Callable[[str], str | N
             value = config.values.get(option.name)
             if option.kind != kind or value is None or not value.text:
                 continue
-            entries = config.items(option.name) if kind in ("addresses", "macs") else [[value.text]]
-            for words in entries:
+            for entry, place in value.split() if option.is_list else [(value.text, value)]:
+                words = [word for word in entry.split() if word != "local"]
                 if words and (same := thing(words[0])) is not None:
-                    found.append(Place(key, option.name, value, _namespace(config, option.name), words, same))
+                    found.append(Place(key, option.name, place, _namespace(config, option.name), words, same))
     return found
 
 
@@ -68,7 +68,7 @@ def outside(config: Config) -> str:
 
 
 def _namespace(config: Config, option: str) -> str:
-    return outside(config) if option.endswith("_OUTSIDE") else config.name
+    return outside(config) if option.endswith("_OUTSIDE") else str(config.name)
 
 
 def used_twice(found: Iterable[Place], what: str, hint: str, *, severity: str = "error") -> list[Finding]:
@@ -82,7 +82,8 @@ def used_twice(found: Iterable[Place], what: str, hint: str, *, severity: str = 
         lines.setdefault((*place.source, place.option), []).append(place)
     findings = []
     for lines in by_thing.values():
-        groups = list(lines.values())
+        # A default has no line of the administrator's: what is reported is the other one.
+        groups = sorted(lines.values(), key=lambda group: bool(group[0].value.source))
         first = groups[0][0]
         for group in groups:
             word = group[0].words[0]
@@ -97,7 +98,7 @@ def used_twice(found: Iterable[Place], what: str, hint: str, *, severity: str = 
                         keys,
                     )
                 )
-            if group is not groups[0]:
+            if group is not groups[0] and not _two_sides(group, first):
                 text = f"{what} {word} is used twice: in {group[0].option} of {label(keys[0])} and in {first}"
                 findings.append(
                     Finding(
@@ -105,6 +106,15 @@ def used_twice(found: Iterable[Place], what: str, hint: str, *, severity: str = 
                     )
                 )
     return findings
+
+
+def _two_sides(group: list[Place], first: Place) -> bool:
+    """Whether these are the two ends of one instance, which are compared where that is loaded."""
+    return _stem(group[0].option) == _stem(first.option) and all(place.key == first.key for place in group)
+
+
+def _stem(option: str) -> str:
+    return option.removesuffix("_INSIDE").removesuffix("_OUTSIDE")
 
 
 def _own_file(place: Place, hint: str) -> str:

@@ -23,7 +23,7 @@ def _not_flushing(survey: Survey) -> list[Finding]:
                         "no 'flush ruleset' in here; netns-tools puts it before these rules at each start",
                         path=path,
                         severity="info",
-                        hint="with it, 'nft -f' of this file by hand replaces the rules too, instead of adding to them",
+                        hint="with it, 'nft -f' by hand replaces the rules too, instead of adding to them",
                     )
                 )
             )

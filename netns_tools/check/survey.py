@@ -83,24 +83,10 @@ class Finding:
 def at(
     value: Value | None, message: str, *, word: str = "", hint: str = "", severity: str = "error"
 ) -> Problem:
-    """A problem at a value; with ``word`` at that word of the value, when it stands in the source line."""
+    """A problem at a value, if there is one; with ``word`` the caret stands under that word."""
     if value is None:
         return Problem(message, hint=hint, severity=severity)
-    column, width = value.column, value.width
-    if word and value.source:
-        found = value.source.find(word, max(0, column - 1))
-        if found >= 0:
-            column, width = found + 1, len(word)
-    return Problem(
-        message,
-        path=value.path,
-        line=value.line,
-        column=column,
-        width=width,
-        text=value.source,
-        hint=hint,
-        severity=severity,
-    )
+    return value.problem(message, part=word, hint=hint, severity=severity)
 
 
 def label(key: Key) -> str:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from netns_tools.paths import Paths
 
 
-@click.command("check")
+@click.command("check", short_help="All problems of the configuration.")
 @type_argument(required=False)
 @name_argument(required=False)
 @json_option
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def command(nstype: str | None, name: str | None, as_json: bool, paths: Paths) -> int:
     """Check all configuration, or that of TYPE NAME, and report every problem with file, line and hint.
 
-    Errors keep an instance from starting; warnings do not, and both are findings. Lines marked 'info' are not.
-    Nothing is changed or started. Files with real shell in them ('$(…)', functions, if) are run by bash to get their
-    variables, as at a start; plain files run nothing. Rules files are tried in a scratch namespace (root only).
+    Errors keep an instance from starting; warnings do not, and both are findings ('info' is none). Nothing
+    is changed or started. Files with real shell in them ('$(...)', functions, if) are run by bash to get
+    their variables, as at a start; plain files run nothing. Rules are tried in a scratch namespace (as root).
 
     \b
     Exit codes: 0 no findings, 2 findings, 1 the check itself failed.

@@ -14,7 +14,7 @@ PROGRAMS = {
 """Our programs and the modules of their click commands, all called ``command``."""
 
 
-@click.command("completion")
+@click.command("completion", short_help="The completion script of a shell.")
 @click.argument("shell", type=click.Choice(SHELLS))
 @click.option(
     "--program",
@@ -38,7 +38,7 @@ def command(shell: str, program: str) -> int:
 
 
 def completion_script(shell: str, program: str) -> str:
-    """The completion script of ``program`` for a shell; click's own machinery, without asking the shell's version."""
+    """The completion script of a program, by click's own machinery, without asking the shell's version."""
     from click.shell_completion import get_completion_class
 
     completer = get_completion_class(shell)

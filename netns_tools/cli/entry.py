@@ -109,7 +109,7 @@ def _bug(error: BaseException) -> str:
     reason = " ".join(str(error).split())
     return (
         f"error: internal error: {type(error).__name__}: {reason}{place}\n"
-        "  hint: this is a mistake in netns-tools; set NETNS_TOOLS_TRACEBACK=1, run it again and report what it shows"
+        "  hint: this is a mistake in netns-tools; run it again with NETNS_TOOLS_TRACEBACK=1 and report that"
     )
 
 

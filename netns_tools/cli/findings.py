@@ -7,54 +7,62 @@ import os
 from netns_tools.check import check_survey
 from netns_tools.check.devices import created_devices
 from netns_tools.check.rules import nft_problems
-from netns_tools.check.survey import Finding, Key, Survey
-from netns_tools.cli.instances import check_names, find_instances, load_types
-from netns_tools.cli.machine import add_states, observe_machine
-from netns_tools.config.layers import load_config
+from netns_tools.check.survey import Finding, Instance, Key, Survey
+from netns_tools.cli.instances import Known, check_names
+from netns_tools.cli.machine import add_states, observe_machine, unit_states
+from netns_tools.config.layers import inspect_config
 from netns_tools.config.trust import check_directories, check_file
 from netns_tools.errors import ConfigError, NetnsToolsError, Problem
 from netns_tools.steps.plan import plan_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
-    from netns_tools.check.survey import Instance
-    from netns_tools.config.nstype import NsType
     from netns_tools.paths import Paths
+    from netns_tools.units.plan import Change
 
 _ORDER = {"error": 0, "warning": 1, "info": 2}
 
 
 def collect(paths: Paths, only: Key | None = None) -> tuple[list[Key], list[Finding]]:
-    """The instances that were checked, and all findings, sorted by file and line; with ``only``, about that one.
+    """The instances that were checked, and all findings by file and line; with ``only``, about that one.
 
     Raises ConfigError when ``only`` cannot be an instance at all.
     """
+    known = Known(paths)
     if only is not None:
-        check_names(*only)
-    types, type_problems = load_types(paths)
-    if only is not None and only[0] not in types and not type_problems:
-        from netns_tools.config.nstype import load_nstype
-
-        load_nstype(only[0], paths)  # says what is wrong with this TYPE, and which there are
-    instances = add_states(find_instances(paths, types), paths)
-    if only is not None and all(one.key != only for one in instances):
-        from netns_tools.check.survey import Instance
-
-        instances.append(Instance(*only))
-    survey = Survey(paths.conf, set(types), _listing(paths.conf), instances, machine=observe_machine(paths))
-    findings = [Finding(problem) for problem in [*type_problems, *check_directories(paths.conf, paths)]]
-    findings += _load(survey, types, paths)
+        _require(only, known, paths)
+    states = unit_states(paths)
+    instances = add_states(known.instances, states)
+    survey = Survey(paths.conf, set(known.types) | known.broken, _listing(paths.conf), instances)
+    survey.machine = observe_machine(paths, states)
+    findings = [Finding(problem) for problem in check_directories(paths.conf, paths)]
+    findings += _load(survey, known, paths)
     findings += _load_rules(survey, paths)
     findings += check_survey(survey)
     findings += _try_rules(survey)
-    findings += _unused_layers(survey, types, paths)
-    findings += _stale_units(paths)
+    findings += _unused_layers(survey, known, paths)
+    findings += _stale_units(survey, paths)
+    findings += _of_discovery(known, findings)
     if only is not None:
-        findings = [one for one in findings if only in one.keys or _concerns(one, only, types, paths)]
+        files = {*paths.layers(*only), known.types[only[0]].path if only[0] in known.types else ""}
+        findings = [
+            one for one in findings if only in one.keys or (not one.keys and one.problem.path in files)
+        ]
     keys = [one.key for one in instances if only in (None, one.key)]
     return keys, _sorted(_merged(findings))
+
+
+def _require(only: Key, known: Known, paths: Paths) -> None:
+    """Refuse what cannot be an instance; one that nothing mentions yet is looked at all the same."""
+    check_names(*only)
+    if only[0] not in known.types:
+        from netns_tools.config.nstype import load_nstype
+
+        load_nstype(only[0], paths)  # says what is wrong with this TYPE, and which there are
+    if all(one.key != only for one in known.instances):
+        known.instances.append(Instance(*only))
 
 
 def _listing(directory: str) -> list[str]:
@@ -64,34 +72,45 @@ def _listing(directory: str) -> list[str]:
         return []
 
 
-def _load(survey: Survey, types: dict[str, NsType], paths: Paths) -> list[Finding]:
-    """Load and plan every instance into the survey; what is refused there are findings, and so are warnings."""
+def _load(survey: Survey, known: Known, paths: Paths) -> list[Finding]:
+    """Read every instance into the survey, errors or not; what a start would say about it are findings."""
     findings = []
     for one in survey.instances:
-        if one.nstype not in types:
+        if one.nstype in known.broken:
+            continue
+        if one.nstype not in known.types:
             findings.append(_typeless(one))
             continue
-        problems = []
         try:
-            config = load_config(types[one.nstype], one.name, paths)
+            config, problems = inspect_config(known.types[one.nstype], one.name, paths)
             survey.configs[one.key] = config
-            plan_type(config, paths)
-            problems = config.warnings
+            if all(problem.severity != "error" for problem in problems):
+                plan_type(config, paths)
         except ConfigError as error:
-            problems = [
-                *error.problems,
-                *(survey.configs[one.key].warnings if one.key in survey.configs else []),
-            ]
+            problems = [*problems, *error.problems] if one.key in survey.configs else error.problems
         except NetnsToolsError as error:
-            problems = [Problem(error.message, hint=error.hint)]
+            problems = [*problems, Problem(error.message, hint=error.hint)]
         findings += [Finding(problem, [one.key]) for problem in problems]
     return findings
 
 
 def _typeless(one: Instance) -> Finding:
-    text = f"netns-{one.nstype}@{one.name} is {'running' if one.running else one.state}, and there is no type {one.nstype!r}"
-    hint = "bring its definition back, or stop and disable the unit"
+    state = "enabled" if one.enabled and one.state == "inactive" else one.state
+    text = f"netns-{one.nstype}@{one.name} is {state}, and there is no type {one.nstype!r}"
+    hint = f"bring its definition back, or: systemctl disable --now netns-{one.nstype}@{one.name}"
     return Finding(Problem(text, hint=hint, severity="warning"), [one.key])
+
+
+def _of_discovery(known: Known, findings: list[Finding]) -> list[Finding]:
+    """Problems met while looking around that the checks did not report better, by file or by instance."""
+    paths = {one.problem.path for one in findings}
+    typeless = any(one.keys and one.keys[0][0] not in known.types for one in findings)
+    return [
+        Finding(problem)
+        for problem in known.problems
+        if (problem.path not in paths if problem.path else not typeless)
+        or (problem.line and problem.severity == "error")
+    ]
 
 
 def _load_rules(survey: Survey, paths: Paths) -> list[Finding]:
@@ -101,13 +120,18 @@ def _load_rules(survey: Survey, paths: Paths) -> list[Finding]:
         if not (name.startswith(("nft-", "nft.")) and name.endswith(".rules")):
             continue
         path = f"{survey.conf}/{name}"
-        keys = [("nft", name.removeprefix("nft-").removesuffix(".rules"))] if name != "nft.rules" else []
         problems = check_file(path, paths)
-        findings += [Finding(problem, keys) for problem in problems]
+        findings += [Finding(problem, _rules_keys(path)) for problem in problems]
         if not problems:
             with open(path, encoding="utf-8", errors="surrogateescape") as file:
                 survey.rules[path] = file.read()
     return findings
+
+
+def _rules_keys(path: str) -> list[Key]:
+    """The instance whose rules are in a file; none for the default rules."""
+    stem = os.path.basename(path).removesuffix(".rules")
+    return [("nft", stem.removeprefix("nft-"))] if stem != "nft" else []
 
 
 def _try_rules(survey: Survey) -> list[Finding]:
@@ -119,12 +143,13 @@ def _try_rules(survey: Survey) -> list[Finding]:
     created = created_devices(survey)
     findings = []
     for path in survey.rules:
-        name = os.path.basename(path).removeprefix("nft-").removesuffix(".rules")
+        keys = _rules_keys(path)
+        name = keys[0][1] if keys else ""
         devices = {place.thing for place in created if place.namespace == name}
         unknown = any(one.name == name and _has_unknown_devices(one, survey) for one in survey.instances)
         for problem in nft_problems(path, try_rules(path, sorted(devices))):
             if not (unknown and "Interface does not exist" in problem.message):
-                findings.append(Finding(problem, [("nft", name)] if not path.endswith("/nft.rules") else []))
+                findings.append(Finding(problem, keys))
     return findings
 
 
@@ -134,38 +159,77 @@ def _has_unknown_devices(one: Instance, survey: Survey) -> bool:
     return config is None or config.nstype.kind in ("bash", "commands")
 
 
-def _unused_layers(survey: Survey, types: dict[str, NsType], paths: Paths) -> list[Finding]:
+def _unused_layers(survey: Survey, known: Known, paths: Paths) -> list[Finding]:
     """default.conf, TYPE.conf and the like that no instance uses yet: read them all the same.
 
     The name is made up, so only what is wrong in these files themselves counts.
     """
     findings = []
     used = {one.nstype for one in survey.instances}
-    for nstype in types.values():
+    for nstype in known.types.values():
         files = [path for path in paths.layers(nstype.name, "example")[:4] if os.path.lexists(path)]
-        if nstype.name in used or not (
-            set(files) - {f"{paths.conf}/default.conf", f"{paths.conf}/default.yaml"}
-            or (files and nstype.name == "lo")
-        ):
+        own = [path for path in files if "/default." not in path]
+        if nstype.name in used or not (own or (files and nstype.name == "veth" and not survey.instances)):
             continue
-        try:
-            problems = load_config(nstype, "example", paths).warnings
-        except ConfigError as error:
-            problems = error.problems
-        findings += [Finding(problem) for problem in problems if problem.path in files and problem.line]
+        _config, problems = inspect_config(nstype, "example", paths)
+        findings += [
+            Finding(problem) for problem in problems if problem.path in files and _own_fault(problem)
+        ]
     return findings
 
 
-def _stale_units(paths: Paths) -> list[Finding]:
-    return []
+def _own_fault(problem: Problem) -> bool:
+    """Whether the file itself is at fault, and not that an option is still to be set in TYPE-NAME.conf."""
+    return bool(problem.line) or "not set" not in problem.message
 
 
-def _concerns(finding: Finding, only: Key, types: dict[str, NsType], paths: Paths) -> bool:
-    """Whether a finding without instances is about a file of this one."""
-    files = set(paths.layers(*only))
-    if only[0] in types:
-        files.add(types[only[0]].path)
-    return not finding.keys and finding.problem.path in files
+def _stale_units(survey: Survey, paths: Paths) -> list[Finding]:
+    """Unit files that netns-update would change. Below a root where it never ran there is nothing to compare.
+
+    The drop-in of an instance that is not in use yet is worth mentioning and no more:
+    a start works without it, it is about boot.
+    """
+    from netns_tools.units.unitfile import owner_of
+    from netns_tools.units.update import Update, Watch
+
+    if paths.root and not any(name.startswith("netns-") for name in _listing(paths.units)):
+        return []
+    quiet = Watch(lambda _nstype: None, lambda _change: None, lambda _problem: None)
+    try:
+        changes = Update(paths, quiet, dry_run=True, clean=False, reload=False).run().changes
+    except NetnsToolsError as error:
+        return [
+            Finding(
+                Problem(f"cannot compare unit files: {error.message}", hint=error.hint, severity="warning")
+            )
+        ]
+    used = {one.key for one in survey.instances if one.used}
+    later = [
+        change for change in changes if change.verb == "create" and _is_of_unused(owner_of(change.file), used)
+    ]
+    now = [change for change in changes if change not in later]
+    return [
+        Finding(
+            Problem(
+                f"unit files are out of date; netns-update would {_listed(which)}",
+                path=paths.units,
+                severity=severity,
+                hint="run: netns-update",
+            ),
+            [key for change in which if (key := owner_of(change.file)) and key[1]],
+        )
+        for which, severity in ((now, "warning"), (later, "info"))
+        if which
+    ]
+
+
+def _is_of_unused(key: Key | None, used: set[Key]) -> bool:
+    return key is not None and key[1] != "" and key not in used
+
+
+def _listed(changes: list[Change], most: int = 3) -> str:
+    text = ", ".join(f"{change.verb} {change.file}" for change in changes[:most])
+    return text if len(changes) <= most else f"{text} and change {len(changes) - most} more"
 
 
 def _merged(findings: Iterable[Finding]) -> list[Finding]:
@@ -180,10 +244,8 @@ def _merged(findings: Iterable[Finding]) -> list[Finding]:
 
 
 def _sorted(findings: list[Finding]) -> list[Finding]:
-    by: Callable[[Finding], tuple[object, ...]] = lambda one: (  # noqa: E731
-        one.problem.path,
-        one.problem.line,
-        one.problem.column,
-        _ORDER.get(one.problem.severity, 3),
-    )
-    return sorted(findings, key=by)  # type: ignore[arg-type,return-value]
+    def place(one: Finding) -> tuple[str, int, int, int]:
+        problem = one.problem
+        return problem.path, problem.line, problem.column, _ORDER.get(problem.severity, 3)
+
+    return sorted(findings, key=place)

@@ -11,28 +11,28 @@ if TYPE_CHECKING:
     from netns_tools.paths import Paths
 
 
-@click.command("list")
+@click.command("list", short_help="All instances with their states.")
 @json_option
 @root_option
 def command(as_json: bool, paths: Paths) -> int:
     """List all instances that are configured, enabled or running, with state and files.
 
-    An instance is a type in a namespace, the unit netns-TYPE@NAME. The files are those that belong to it alone;
-    default.conf and TYPE.conf lie under them.
+    An instance is a type in a namespace, the unit netns-TYPE@NAME. The files are those that belong to it
+    alone; default.conf and TYPE.conf lie under them.
 
     \b
     Examples:
       netnsctl list
       netnsctl list --json | jq -r '.[] | select(.state == "failed") | .unit'
     """
-    from netns_tools.cli.instances import find_instances, load_types
-    from netns_tools.cli.machine import add_states
+    from netns_tools.cli.instances import Known
+    from netns_tools.cli.machine import add_states, unit_states
     from netns_tools.cli.output import print_json, print_table, problem_text
     from netns_tools.names import unit
 
-    types, problems = load_types(paths)
-    found = find_instances(paths, types)
-    found = add_states(found, paths)
+    known = Known(paths)
+    problems = [problem for problem in known.problems if problem.severity == "error"]
+    found = add_states(known.instances, unit_states(paths))
     if as_json:
         print_json(
             [
@@ -63,9 +63,7 @@ def command(as_json: bool, paths: Paths) -> int:
             ],
         )
     else:
-        click.echo(
-            f"No instance is configured in {paths.conf}; 'netnsctl types TYPE' ends with an example to begin with."
-        )
+        click.echo(f"No instance is configured in {paths.conf}; 'netnsctl types TYPE' ends with an example.")
     for problem in problems:
         click.echo(problem_text(problem), err=True)
     return 2 if problems else 0

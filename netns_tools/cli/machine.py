@@ -10,7 +10,8 @@ import os
 import subprocess
 
 from netns_tools.check.survey import Instance, Machine, NetworkFile
-from netns_tools.cli.instances import instance_of
+from netns_tools.host import systemd
+from netns_tools.units.unitfile import split_unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from netns_tools.paths import Paths
 
 _NETWORKD = "systemd-networkd.service"
+_UNITS = ("netns-*@*.service", "netns_name@*.service", _NETWORKD)
 _NETWORK_DIRS = (
     "/etc/systemd/network",
     "/run/systemd/network",
@@ -27,31 +29,17 @@ _NETWORK_DIRS = (
     "/lib/systemd/network",
 )
 """Where networkd looks, first one wins (systemd.network(5))."""
+_ACTIVE = ("active", "activating", "deactivating", "reloading")
 
 
 def unit_states(paths: Paths) -> dict[str, str] | None:
     """State of each loaded unit of ours and of networkd, in one call; None where no systemd answers."""
-    if paths.root or not os.path.isdir("/run/systemd/system"):
+    if paths.root or not systemd.is_running():
         return None
+    command = ["systemctl", "list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager", *_UNITS]
     try:
         answer = subprocess.run(
-            [
-                "systemctl",
-                "list-units",
-                "--all",
-                "--full",
-                "--plain",
-                "--no-legend",
-                "--no-pager",
-                "netns-*@*.service",
-                "netns_*@*.service",
-                _NETWORKD,
-            ],
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=20,
-            check=False,
+            command, capture_output=True, text=True, errors="surrogateescape", timeout=20, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -61,28 +49,22 @@ def unit_states(paths: Paths) -> dict[str, str] | None:
     return {row[0]: row[2] for row in rows if len(row) >= 4}
 
 
-def add_states(instances: Iterable[Instance], paths: Paths) -> list[Instance]:
-    """The instances with systemd's states, and those besides that only systemd knows, sorted by NAME and TYPE."""
+def add_states(instances: Iterable[Instance], states: dict[str, str] | None) -> list[Instance]:
+    """The instances with systemd's states, and those that only systemd knows, sorted by NAME and TYPE."""
     by_key = {one.key: one for one in instances}
-    states = unit_states(paths)
-    if states is None:
-        return list(by_key.values())
-    for one in by_key.values():
+    for one in by_key.values() if states is not None else ():
         one.state = "inactive"
-    for unit, state in states.items():
-        key = instance_of(unit)
-        if key is None:
-            continue
-        if state != "inactive" or key in by_key:
+    for unit, state in (states or {}).items():
+        key = split_unit(unit) if unit.startswith("netns-") else None
+        if key is not None and (state != "inactive" or key in by_key):
             by_key.setdefault(key, Instance(*key)).state = state
     return sorted(by_key.values(), key=lambda one: (one.name, one.nstype))
 
 
-def observe_machine(paths: Paths) -> Machine:
+def observe_machine(paths: Paths, states: dict[str, str] | None) -> Machine:
     """What the checks need to know about the machine."""
-    states = unit_states(paths)
     return Machine(
-        devices=_devices() if not paths.root else None,
+        devices=None if paths.root else _names_in("/sys/class/net"),
         networkd=_networkd_active(paths, states),
         network_files=_network_files(paths),
         namespaces=_names_in(paths.netns),
@@ -91,17 +73,12 @@ def observe_machine(paths: Paths) -> Machine:
 
 
 def _ours(paths: Paths, states: dict[str, str] | None) -> set[str]:
-    """NAMEs of namespaces that netns-tools created: the mark "ours" is under /run, or their unit is active."""
+    """NAMEs of namespaces that netns-tools made: the mark ``ours`` is under /run, or their unit is active."""
     ours = {name for name in _names_in(paths.run) if os.path.isfile(f"{paths.run}/{name}/ours")}
     for unit, state in (states or {}).items():
-        if unit.startswith("netns_name@") and state in ("active", "activating", "deactivating", "reloading"):
+        if unit.startswith("netns_name@") and state in _ACTIVE:
             ours.add(unit.removeprefix("netns_name@").removesuffix(".service"))
     return ours
-
-
-def _devices() -> set[str]:
-    """Names of the devices of this namespace."""
-    return _names_in("/sys/class/net")
 
 
 def _names_in(directory: str) -> set[str]:
@@ -112,15 +89,15 @@ def _names_in(directory: str) -> set[str]:
 
 
 def _networkd_active(paths: Paths, states: dict[str, str] | None) -> bool:
-    """Whether networkd runs; without systemd to ask, whether it is enabled."""
+    """Whether networkd runs; without a systemd to ask, whether it is enabled."""
     if states is not None:
-        return states.get(_NETWORKD) in ("active", "activating", "reloading")
+        return states.get(_NETWORKD) in _ACTIVE
     wanting = (name for name in _names_in(paths.units) if name.endswith((".wants", ".requires")))
     return any(os.path.lexists(f"{paths.units}/{name}/{_NETWORKD}") for name in wanting)
 
 
 def _network_files(paths: Paths) -> list[NetworkFile]:
-    """networkd's .network files in the order in which it reads them; a file masked by /dev/null is left out."""
+    """networkd's .network files in the order in which it reads them, without those masked by /dev/null."""
     found: dict[str, str] = {}
     for directory in _NETWORK_DIRS:
         for name in _names_in(paths.root + directory):
@@ -130,7 +107,7 @@ def _network_files(paths: Paths) -> list[NetworkFile]:
     for name in sorted(found):
         try:
             with open(found[name], encoding="utf-8", errors="surrogateescape") as file:
-                text = file.read() if os.path.realpath(found[name]) != "/dev/null" else ""
+                text = "" if os.path.realpath(found[name]) == "/dev/null" else file.read()
         except OSError:
             continue
         if text.strip():

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def command(name: str, paths: Paths) -> int:
     """Save the nftables rules that are in force in namespace NAME, for its next start.
 
-    They go to /etc/conf.d/netns/nft-NAME.rules, with counters, sets and maps; netns-nft@NAME restores them. The file
-    is replaced in one step and only by rules that nft can load again: after a failure the old one is still there.
+    They go to /etc/conf.d/netns/nft-NAME.rules, with counters, sets and maps; netns-nft@NAME restores them.
+    The file is replaced in one step, by rules that nft can load again: after a failure the old one is there.
 
     \b
     Examples:

@@ -71,9 +71,9 @@ def _complete_types(
 ) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
-    from netns_tools.cli.instances import load_types
+    from netns_tools.cli.instances import Known
 
-    types, _broken = load_types(_paths_of(context))
+    types = Known(_paths_of(context)).types
     return [
         CompletionItem(name, help=nstype.summary)
         for name, nstype in sorted(types.items())
@@ -86,11 +86,9 @@ def _complete_names(
 ) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
-    from netns_tools.cli.instances import find_instances, load_types
+    from netns_tools.cli.instances import Known
 
-    paths = _paths_of(context)
-    types, _broken = load_types(paths)
     wanted = context.params.get("nstype")
-    found = find_instances(paths, types)
+    found = Known(_paths_of(context)).instances
     names = {one.name for one in found if wanted in (None, one.nstype)} or {one.name for one in found}
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]

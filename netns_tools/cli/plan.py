@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from netns_tools.paths import Paths
 
 
-@click.command("plan")
+@click.command("plan", short_help="What a start would do, without doing it.")
 @type_argument()
 @name_argument()
 @click.option("--running", is_flag=True, help="Show the plan that the running instance was started with.")
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 def command(nstype: str, name: str, running: bool, as_json: bool, paths: Paths) -> int:
     """Show what 'systemctl start netns-TYPE@NAME' would do, line by line, without doing it.
 
-    Each line is the ip or nft command that it stands for, and the file and line that it follows from. A file with
-    real shell in it is run by bash to get its variables, as at a start.
+    Each line is the ip or nft command that it stands for, and the file and line that it follows from.
+    A file with real shell in it is run by bash to get its variables, as at a start.
 
     \b
     Examples:

@@ -1,4 +1,4 @@
-"""Firewall rules of a namespace: dump them, judge the text, write it; and try a file in a scratch namespace."""
+"""Firewall rules of a namespace: dump, judge and write them; try a file in a scratch namespace."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 import stat
 import subprocess
 
-from netns_tools.cli.ruleset import blocked, owned_tables, split_tables, vanished_devices
+from netns_tools.cli.ruleset import blocked, iptables_rule, owned_tables, split_tables, vanished_devices
 from netns_tools.errors import NetnsToolsError
 from netns_tools.names import name_unit, unit
 
@@ -39,8 +39,8 @@ def save_rules(name: str, paths: Paths) -> tuple[str, list[str]]:
     tables = split_tables(dump.stdout)
     if blocked(tables):
         raise NetnsToolsError(
-            f"nothing saved: the rules of {name} could not be loaded and everything is blocked; {target} is kept",
-            hint=f"see why: journalctl -u {unit('nft', name)}; mend the file, then systemctl restart {unit('nft', name)}",
+            f"nothing saved: everything in {name} is blocked, because its rules could not be loaded",
+            hint=f"{target} is kept; see what is wrong with it: journalctl -u {unit('nft', name)}",
         )
     left_out = owned_tables(tables)
     text = _head(name) + "".join(body for table, body in tables if table not in left_out)
@@ -61,11 +61,12 @@ def _head(name: str) -> str:
     from netns_tools import __version__
 
     when = time.strftime("%Y-%m-%d %H:%M:%S %z")
-    return f"flush ruleset\n# Saved {when} from namespace {name} by netns-nft-save {__version__}; comments are not kept.\n\n"
+    comment = f"# Saved {when} from namespace {name} by netns-nft-save {__version__}; comments are not kept."
+    return f"flush ruleset\n{comment}\n\n"
 
 
 def _require_active(name: str, paths: Paths) -> None:
-    """The namespace's unit must be active. Below another root there is no systemd to ask: the namespace must be there."""
+    """Refuse unless the namespace's unit is active; below another root, unless the namespace is there."""
     remedy = f"start it: systemctl start {unit('nft', name)}"
     if not paths.root:
         answer = subprocess.run(
@@ -114,16 +115,14 @@ def _refuse_loss(name: str, target: str, text: str) -> None:
     """Refuse rules whose text does not say what the kernel does."""
     if numbers := vanished_devices(text):
         raise NetnsToolsError(
-            f"nothing saved: rules of {name} match a device that no longer exists, by its number: {'; '.join(numbers)}",
+            f"nothing saved: rules of {name} match a device that is gone, by its number: {'; '.join(numbers)}",
             hint=f"write them with iifname or oifname, or bring the device back; {target} is kept",
         )
-    for line in text.splitlines():
-        words = line.split()
-        if "xt" in words and words[words.index("xt") + 1 : words.index("xt") + 2] in (["match"], ["target"]):
-            raise NetnsToolsError(
-                f"nothing saved: a rule was made by iptables, and nft cannot write it down: {line.strip()}",
-                hint=f"make it with nft, or remove it: ip netns exec {name} iptables -F; {target} is kept",
-            )
+    if line := iptables_rule(text):
+        raise NetnsToolsError(
+            f"nothing saved: a rule was made by iptables, and nft cannot write it down: {line}",
+            hint=f"make it with nft instead (ip netns exec {name} iptables -F removes it); {target} is kept",
+        )
 
 
 def _write(target: str, text: str) -> None:
@@ -178,7 +177,7 @@ def _nft(namespace: str, *words: str, text: str | None = None) -> subprocess.Com
 
 
 def try_rules(path: str, devices: Iterable[str]) -> str:
-    """Let nft check a rules file in a namespace of its own that has these devices; nft's complaints, "" for none.
+    """Let nft check a rules file in a new namespace that has these devices; nft's complaints, "" for none.
 
     Needs root. Nothing of the machine changes: namespace and devices are gone afterwards.
     """

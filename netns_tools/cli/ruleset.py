@@ -35,7 +35,7 @@ def blocked(tables: Tables) -> bool:
 
 
 def owned_tables(tables: Tables) -> list[str]:
-    """Tables with the owner flag: the kernel removes them with the program that made them, and lets no other in."""
+    """Tables with the owner flag: the kernel removes them with their program, and lets no other one in."""
     return [
         name
         for name, body in tables
@@ -60,7 +60,7 @@ def vanished_devices(text: str) -> list[str]:
         found += _numbers(
             [part in ("iface_index", "iif", "oif", "meta iif", "meta oif") for part in components], match[2]
         )
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _components(expression: str) -> list[bool]:
@@ -78,3 +78,10 @@ def _numbers(device: list[bool], elements: str) -> list[str]:
         ):
             found.append(f"element {' '.join(element.split())}")
     return found
+
+
+def iptables_rule(text: str) -> str:
+    """The first rule that nft lists and cannot load, because an extension of iptables is in it; "" for none."""
+    text = re.sub(r'"[^"\n]*"', '""', text)
+    lines = (line.strip() for line in text.splitlines())
+    return next((line for line in lines if re.search(r"(?:^|\s)xt (?:match|target) |# xt_", line)), "")

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from netns_tools.paths import Paths
 
 
-@click.command("types")
+@click.command("types", short_help="What a namespace can be given: options and examples.")
 @type_argument(required=False)
 @click.option(
     "--example",
@@ -52,10 +52,12 @@ def command(nstype: str | None, example: str | None, as_json: bool, paths: Paths
 
 
 def _list(paths: Paths, as_json: bool) -> int:
-    from netns_tools.cli.instances import load_types
+    from netns_tools.cli.instances import Known
     from netns_tools.cli.output import print_json, print_table, problem_text
 
-    types, problems = load_types(paths)
+    known = Known(paths)
+    types = known.types
+    problems = [problem for problem in known.problems if problem.severity == "error"]
     if as_json:
         print_json(
             [

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 _KEPT_NOTE = "# In use by the running instance;"
 _LATE_NOTE = "Not before network.target: ordered after a unit that comes after the network."
-_WAITING_NOTE = "No BindsTo= before the next start: the running instance may use another device."
+_WAITING_NOTE = (
+    "BindsTo= comes with the first netns-update after the next start: what runs now may use another device."
+)
 
 
 class Running:
@@ -40,9 +42,10 @@ class Running:
                 found.append(line.removeprefix("Requires="))
         return found
 
-    def has(self, line: str) -> bool:
-        """Whether the drop-in has this line."""
-        return line in self.text.splitlines()
+    def uses(self, device: str) -> bool:
+        """Whether the running instance stands on this device unit for certain."""
+        lines = self.text.splitlines()
+        return f"BindsTo={device}" in lines or (self.restarted and f"Requires={device}" in lines)
 
 
 def inside_dropin(
@@ -77,11 +80,11 @@ def outside_dropin(
     names = [name_unit(other) for other in facts.namespaces]
     kept = [one for one in running.namespaces() if one not in names] if running else []
     devices = [device_unit(device) for device in facts.devices] if udev else []
-    binds = [one for one in devices if running is None or running.has(f"BindsTo={one}")]
+    binds = [one for one in devices if running is None or running.uses(one)]
     waiting = [one for one in devices if one not in binds]
     wants, after = _order(facts.order)
     # Without udev there are no device units, and an order against what never comes costs nothing.
-    after = [*after, *(device_unit(device) for device in facts.devices)]
+    after = [*after, *(device_unit(device) for device in facts.devices if device_unit(device) not in waiting)]
     before = [unit(FIREWALL, other) for other in facts.namespaces] if waits else []
     return {
         **_empty(nstype, name, facts, outside_unit(nstype, name)),

@@ -84,6 +84,8 @@ def inside_context(nstype: NsType, types: Mapping[str, NsType], source: str) -> 
     if nstype.kind == "firewall":
         stop.append(f"-{step} down inside")
         stop_post.append(f"-{step} post inside")
+    elif nstype.kind == "loopback":
+        stop.append(f"-{IP} link set dev lo down")
     elif nstype.kind in ("commands", "bash"):
         stop.append(f"-{step} down inside")
         stop_post.append(_unless_stopped(f"{step} down inside"))
@@ -111,6 +113,9 @@ def outside_context(nstype: NsType, types: Mapping[str, NsType], source: str) ->
     elif nstype.kind in ("commands", "bash"):
         stop.append(f"-{step} down outside")
         stop_post.append(_unless_stopped(f"{step} down outside"))
+    if requirements(nstype):
+        # Types that only this one brought up go with it.
+        stop_post.append(f"-{step} post outside")
     return {
         "mark": mark(source, outside_unit(nstype.name, "NAME")),
         "kind": nstype.kind,

@@ -192,17 +192,16 @@ class Update:
         base = self.paths.etc_netns
         return {name: [f for f in NAME_FILES if os.path.exists(f"{base}/{name}/{f}")] for name in names}
 
-    def _running(self, key: Key, file: str, observed: Mapping[str, Entry]) -> dropins.Running | None:
-        """What the drop-in of a running instance says; None when there is none that we wrote."""
+    def _running(self, key: Key, file: str, observed: Mapping[str, Entry]) -> dropins.Running:
+        """What the drop-in of a running instance says; nothing when there is none that we wrote."""
         entry = observed.get(file)
-        if entry is None or not unitfile.is_generated(entry.text):
-            return None
         try:
             started = os.stat(self.paths.run_plan(*key)).st_ctime_ns
             written = os.stat(f"{self.paths.units}/{file}").st_mtime_ns
         except OSError:
-            return None
-        return dropins.Running(entry.text, restarted=started > written)
+            started = written = 0
+        ours = entry is not None and unitfile.is_generated(entry.text)
+        return dropins.Running(entry.text if entry and ours else "", restarted=started > written)
 
     # what is done
 

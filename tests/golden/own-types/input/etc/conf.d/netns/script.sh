@@ -1,0 +1,3 @@
+configure_script_up_inside() {
+    ip link set lo up
+}

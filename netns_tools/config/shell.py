@@ -33,6 +33,8 @@ _META = frozenset(" \t\n;&|()<>")
 _SPECIAL_PARAMETERS = frozenset("*@#?-$!0123456789")
 _VALUE_STOP = _META | frozenset("'\"\\$`~")
 _QUOTED_STOP = frozenset('"\\$`')
+_MULTILINE = frozenset("'\"\\`({")
+_BASH_INTERNAL = frozenset("\1\x7f")  # bash's own marks in words (CTLESC, CTLNUL): it mixes them up
 _DEPTH_MAX = 32
 _PATTERN_MAX = 2048
 
@@ -130,6 +132,9 @@ def evaluate(text: str, path: str, variables: dict[str, str]) -> dict[str, Value
     ``variables`` are in scope and are not changed. Raises RealShell when only bash
     can say, ConfigError for mistakes: all of them where they can be told apart.
     """
+    for character in _BASH_INTERNAL:
+        if character in text:
+            raise RealShell("a control character", text.count("\n", 0, text.index(character)) + 1)
     return _Reader(text, path, variables).read()
 
 
@@ -312,6 +317,12 @@ class _Reader:
             raise self.real(repr(word), start)
         if word.startswith(("((", "[[")) or word == "(":
             raise self.real(repr(word), start)
+        name = self.spaced_equals(start)
+        if name:
+            hint = f"write {name}='...' without blanks beside the '='"
+            mistake = self.mistake(self.text.index("=", start), "no blanks around '='", hint)
+            self.skip_simple_line(mistake)
+            return
         live, self.live = self.live, False
         self.skip_command(start)
         self.live = live
@@ -334,12 +345,8 @@ class _Reader:
             if after == ";":
                 self.pos += 1
                 return
-            if pair in ("&&", "||", "<<", "<(", ">(") or (
-                after == "(" and is_name(self.text[start : self.pos].strip())
-            ):
-                if self.spaced_equals(start):
-                    self.explain_command(start, "", True)
-                    raise _Mistake
+            function = after == "(" and is_name(self.text[start : self.pos].strip())
+            if function or pair in ("&&", "||", "<<", "<(", ">("):
                 raise self.real(repr(pair))
             if after in _META:
                 self.pos += 1
@@ -352,19 +359,20 @@ class _Reader:
         while pos < self.end and self.text[pos] in NAME_CHARS:
             pos += 1
         rest = self.text[pos : pos + 80].lstrip(" \t")
-        return (
-            self.text[start:pos]
-            if pos > start and rest.startswith(("=", "+=")) and not rest.startswith("==")
-            else ""
-        )
+        if pos > start and self.text[pos : pos + 1] in _BLANKS and rest.startswith(("=", "+=")):
+            return "" if rest.startswith("==") else self.text[start:pos]
+        return ""
+
+    def skip_simple_line(self, mistake: _Mistake) -> None:
+        """Go to the end of the line, unless something in it may go on in the next."""
+        end = self.text.find("\n", self.pos)
+        end = end if end >= 0 else self.end
+        if not _MULTILINE.isdisjoint(self.text[self.pos : end]):
+            raise mistake
+        self.pos = end
 
     def explain_command(self, start: int, word: str, first: bool) -> None:
-        spaced = self.spaced_equals(start)
-        if spaced:
-            self.fatal = True
-            at = self.text.index("=", start)
-            self.problem(at, "no blanks around '='", f"write {spaced}='...' without blanks beside the '='")
-        elif not first:
+        if not first:
             hint = "put a value that contains blanks into quotes: NAME='...'"
             self.problem(start, f"{word!r} would be run as a command", hint, len(word))
         elif "=" in word:
@@ -376,9 +384,8 @@ class _Reader:
             self.problem(start, f"{name!r} is not the name of a variable", hint, len(name))
         else:
             hint = "lines look like NAME='value'; comments begin with '#'"
-            self.problem(
-                start, f"{word or self.text[start]!r} is a command, not an assignment", hint, len(word)
-            )
+            shown = word or self.text[start]
+            self.problem(start, f"{shown!r} is a command, not an assignment", hint, len(word))
 
     # Words
 
@@ -503,7 +510,10 @@ class _Reader:
     def get(self, name: str) -> str | None:
         if is_shell_own(name):
             raise self.real(f"${name} belongs to the shell")
-        return self.variables.get(name)
+        value = self.variables.get(name)
+        if value and not _BASH_INTERNAL.isdisjoint(value):
+            raise self.real("a control character")
+        return value
 
     def braced(self, quoted: bool) -> str:
         """``${...}``."""
@@ -547,7 +557,10 @@ class _Reader:
             longest = self.peek() == operator
             if longest:
                 self.pos += 1
+            # bash does not expand the pattern when there is nothing to remove it from.
+            live, self.live = self.live, self.live and bool(value)
             pattern = self.operand(opened, quoted, pattern=True)
+            self.live = live
             return _strip_match(value or "", pattern, operator == "#", longest)
         colon = operator == ":"
         if colon:

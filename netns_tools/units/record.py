@@ -70,7 +70,7 @@ class Record:
         text = json.dumps(data, separators=(",", ":"))
         if text != self._loaded:
             with contextlib.suppress(OSError):
-                write_atomically(path_of(paths), text, sync=False)
+                write_atomically(path_of(paths), text)
 
 
 def path_of(paths: Paths) -> str:

@@ -77,6 +77,8 @@ class Update:
             self._problem(problem)
         for nstype in found.types:
             self.watch.checking(nstype)
+        if not self.dry_run and not self.clean:
+            write_cache(self.paths)
         record = Record(fingerprint(self.paths.unit_templates))
         if not self.clean:
             record.load(self.paths)
@@ -96,7 +98,6 @@ class Update:
                 with contextlib.suppress(OSError):
                     os.unlink(path_of(self.paths))
             else:
-                write_cache(self.paths)
                 record.save(self.paths, renderer.used)
         self._tell_systemd()
 
@@ -214,17 +215,18 @@ class Update:
 
     def _apply(self, changes: list[Change]) -> None:
         """Do the changes; a file that cannot be written does not stop the others."""
-        if not self.dry_run:
+        done: Iterable[tuple[Change, OSError | None]]
+        if self.dry_run:
+            done = [(change, None) for change in changes]
+        else:
             install.remove_temporaries(self.paths.units, [change.file for change in changes])
-        for change in changes:
-            if not self.dry_run:
-                try:
-                    install.apply(change, self.paths.units)
-                except OSError as error:
-                    self._problem(_write_problem(error, f"{self.paths.units}/{change.file}"))
-                    continue
-            self.result.changes.append(change)
-            self.watch.changed(change)
+            done = install.apply(changes, self.paths.units)
+        for change, error in done:
+            if error is None:
+                self.result.changes.append(change)
+                self.watch.changed(change)
+            else:
+                self._problem(_write_problem(error, f"{self.paths.units}/{change.file}"))
 
     def _tell_systemd(self) -> None:
         """Reload if something changed or it was asked for; then forget failures of what is gone."""

@@ -260,7 +260,8 @@ class Machine:
     def command(self, command: str | Sequence[str]) -> list[str]:
         """The words that run a command inside, for a caller who wants a Popen of his own."""
         words = ["bash", "-c", command] if isinstance(command, str) else list(command)
-        return ["nsenter", "-t", str(self._leader), "-m", "-u", "-i", "-n", "-p", "--", *words]
+        # -r: in a chroot, the root of a mount namespace is not what its processes see as /.
+        return ["nsenter", "-t", str(self._leader), "-m", "-u", "-i", "-n", "-p", "-r", "-w", "--", *words]
 
     def read(self, path: str) -> str:
         """The text of a file."""
@@ -316,14 +317,14 @@ def _made_root(suite: str) -> Path:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if root.is_dir():
             return root
-        for stale in cache.glob(f"{suite}-*"):
+        for stale in (*cache.glob(f"{suite}-*"), *cache.glob(f".{suite}-*")):
             shutil.rmtree(stale)
         print(f"making a {suite} root in {root} (once, about a minute)", file=sys.stderr, flush=True)
-        with tempfile.TemporaryDirectory(prefix=".making-", dir=cache) as work:
+        with tempfile.TemporaryDirectory(prefix=f".{suite}-", dir=cache) as work:
             made = Path(work) / "root"
             # mmdebstrap reads deb lines from standard input when it is given no mirror.
             command = [
-                "mmdebstrap",
+                *("setpriv", "--pdeathsig", "KILL", "mmdebstrap"),
                 "--quiet",
                 "--variant=minbase",
                 f"--include={','.join(PACKAGES)}",

@@ -29,7 +29,8 @@ def release(nstype: str, name: str, required: str, paths: Paths) -> int:
         return subprocess.run(command, check=False, capture_output=True, text=True, timeout=20).stdout
 
     jobs = systemctl("list-jobs", "--no-legend", "--plain")
-    if any(dependent in line.split() and {"restart", "try-restart"} & set(line.split()) for line in jobs.splitlines()):
+    if any(dependent in line.split() and "stop" not in line.split() for line in jobs.splitlines()):
+        # A restart, or a start that waits for this stop: it would pull the type in again at once.
         return 0
     wanted = systemctl("show", pulled, *(f"-p{p}" for p in ("RequiredBy", "WantedBy", "BoundBy", "RequisiteOf")))
     users = {word for line in wanted.splitlines() for word in line.partition("=")[2].split()} - {dependent}
@@ -38,6 +39,7 @@ def release(nstype: str, name: str, required: str, paths: Paths) -> int:
         queued = {word for line in jobs.splitlines() for word in line.split()} & users
         if queued or any(state not in ("ActiveState=inactive", "ActiveState=failed") for state in states):
             return 0
-    posix.unlink(f"{paths.run}/{name}/pulled-{required}")
     systemctl("stop", "--no-block", pulled)
+    # The note goes last: whatever is killed before, the next stop tries again.
+    posix.unlink(f"{paths.run}/{name}/pulled-{required}")
     return 0

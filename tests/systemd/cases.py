@@ -89,7 +89,7 @@ CASES = [
     Case(
         "nft",
         "ip netns exec NAME nft list table inet first",
-        {"nft-NAME.rules": "table inet first { counter c { packets 3 bytes 9; } }\n"},
+        {"nft-NAME.rules": "table inet first { counter c { packets 3 bytes 9 }; }\n"},
         edit=(
             "nft-NAME.rules",
             "table inet second { }\n",

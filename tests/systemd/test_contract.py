@@ -79,7 +79,7 @@ def test_enable_and_disable(machine: Machine, case: Case) -> None:
 def test_broken_configuration_fails_with_its_place_and_leaves_nothing(machine: Machine, case: Case) -> None:
     assert case.broken is not None
     case.configure(machine, "demo")
-    file, text = (part.replace("NAME", "demo") for part in case.broken)
+    file, text = case.broken[0].replace("NAME", "demo"), case.broken[1]
     machine.write(f"/etc/conf.d/netns/{file}", text)
     assert machine.run(f"systemctl start {case.unit('demo')}", check=False).returncode != 0
     gone(machine, "demo")
@@ -134,7 +134,7 @@ def test_the_stop_succeeds_when_everything_vanished(machine: Machine, case: Case
     machine.run("ip netns delete demo")
     machine.run(f"systemctl stop {case.unit('demo')}")
     machine.wait_for("! systemctl is-active -q netns_name@demo")
-    assert machine.run("systemctl --failed --no-legend 'netns*@demo.service'").stdout == ""
+    assert machine.run("systemctl list-units --failed --no-legend 'netns*@demo.service'").stdout == ""
     machine.run(f"systemctl start {case.unit('demo')}")
     case.check_up(machine, "demo")
 

@@ -10,7 +10,7 @@ from tests.machine import Machine
 from tests.systemd.test_contract import gone
 
 VETH = "VETH_IFADDR_OUTSIDE=10.9.0.1/24\nVETH_IFADDR_INSIDE=10.9.0.2/24\nVETH_GATEWAY=10.9.0.1\n"
-OPEN = "table inet filter { chain input { type filter hook input priority 0; policy accept; } }\n"
+OPEN = "table inet filter { chain input { type filter hook input priority 0; policy accept; }; }\n"
 
 
 def states(machine: Machine, name: str) -> dict[str, str]:
@@ -30,6 +30,8 @@ def test_any_order_of_start_and_stop(machine: Machine, order: tuple[str, ...]) -
     for stopped, nstype in enumerate(order, 1):
         machine.run(f"systemctl stop netns-{nstype}@demo")
         left = set(order[stopped:])
+        if "lo" not in left:
+            left.discard("nft")  # the firewall requires loopback, and stops with it
         machine.wait_for(f"! systemctl is-active -q netns_outside-{nstype}@demo")
         if "veth" in left:
             machine.run("ping -c1 -W2 10.9.0.2")
@@ -78,7 +80,7 @@ def test_rules_are_there_before_a_link_is_up(machine: Machine) -> None:
     machine.write("/etc/conf.d/netns/veth-demo.conf", VETH)
     elements = ", ".join(f"10.{a}.{b}.{c}" for a in range(2) for b in range(200) for c in range(100))
     machine.write("/etc/conf.d/netns/nft-demo.rules",
-                  f"table inet filter {{ set s {{ type ipv4_addr; elements = {{ {elements} }} }} }}\n")
+                  f"table inet filter {{ set s {{ type ipv4_addr; elements = {{ {elements} }}; }}; }}\n")
     machine.run("netns-update; systemctl start netns-veth@demo netns-nft@demo")
     loaded, up = (
         int(machine.run(f"systemctl show -P {stamp} {unit}").stdout)
@@ -163,7 +165,7 @@ def test_a_device_that_vanished_does_not_hinder_the_stop(machine: Machine) -> No
     machine.write("/etc/conf.d/netns/veth-demo.conf", VETH)
     machine.run("netns-update; systemctl start netns-veth@demo netns-lo@demo; ip link delete ve-demo0")
     machine.run("systemctl stop netns-veth@demo")
-    assert machine.run("systemctl --failed --no-legend 'netns*@demo.service'").stdout == ""
+    assert machine.run("systemctl list-units --failed --no-legend 'netns*@demo.service'").stdout == ""
     machine.run("systemctl start netns-veth@demo; ping -c1 -W2 10.9.0.2")
 
 

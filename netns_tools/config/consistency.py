@@ -31,6 +31,7 @@ def check(config: Config, broken: set[str]) -> list[Problem]:
         *_check_sides(view),
         *_check_nsname(view),
         *_check_gateways(view),
+        *_check_default_routes(view),
         *_check_source_macs(view),
         *_check_mtu(view),
     ]
@@ -122,6 +123,25 @@ def _peer(entry: str) -> Address | None:
     words = entry.replace("\t", " ").split(" ")
     words = [word for word in words if word]
     return address.parse(words[words.index("peer") + 1]) if "peer" in words[:-1] else None
+
+
+def _check_default_routes(view: _View) -> list[Problem]:
+    """A gateway and a default route of the same family and metric: the kernel refuses the second."""
+    problems = []
+    for name, value in view.of_kind("routes"):
+        stem = name.removesuffix("_INSIDE").removesuffix("_ROUTES")
+        gateways = view.values.get(f"{stem}_GATEWAY")
+        if name.endswith("_OUTSIDE") or gateways is None:
+            continue
+        families = {":" in entry for entry, _ in gateways.split()}
+        for entry, place in value.split():
+            words = [word for word in entry.replace("\t", " ").split(" ") if word]
+            own = {"metric", "preference", "table"}.intersection(words)
+            if "default" in words[:2] and not own and any(":" in word for word in words) in families:
+                message = f"{name}: a second default route beside {stem}_GATEWAY"
+                hint = f"give it a metric, or leave {stem}_GATEWAY empty"
+                problems.append(place.problem(message, part=entry, hint=hint))
+    return problems
 
 
 def _check_source_macs(view: _View) -> list[Problem]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from netns_tools import names
+from netns_tools import __version__, names
 from netns_tools.config import trust
 from netns_tools.errors import ConfigError, Problem
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LIST_KINDS = frozenset(("addresses", "gateways", "routes", "macs"))
 """Option kinds that hold several entries."""
 
-_CACHE_MAGIC = b"netns-tools types 1\n"
+_CACHE_MAGIC = f"netns-tools {__version__} types 1\n".encode()
 
 
 class Option:
@@ -256,6 +256,7 @@ def _load_plain(
 def _read_cache(paths: Paths) -> dict[str, tuple[Stamp, Plain]]:
     """The cache: definition file → (its stamp, its data); empty when it is missing, foreign or broken."""
     import marshal
+    from binascii import crc32
 
     try:
         with open(cache_path(paths), "rb", buffering=0) as file:
@@ -264,10 +265,7 @@ def _read_cache(paths: Paths) -> dict[str, tuple[Stamp, Plain]]:
                 return {}
             data = file.read()
         start = len(_CACHE_MAGIC) + 8
-        if (
-            data[: len(_CACHE_MAGIC)] != _CACHE_MAGIC
-            or int(data[len(_CACHE_MAGIC) : start], 16) != len(data) - start
-        ):
+        if data[:start] != _CACHE_MAGIC + b"%08x" % crc32(data[start:]):
             return {}
         cache = marshal.loads(data[start:])
         return cache if isinstance(cache, dict) else {}
@@ -281,6 +279,7 @@ def write_cache(paths: Paths) -> None:
     For netns-update and for a cold start that had to read YAML.
     """
     import marshal
+    from binascii import crc32
 
     old = _read_cache(paths)
     new: dict[str, tuple[Stamp, Plain]] = {}
@@ -303,7 +302,7 @@ def write_cache(paths: Paths) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
         try:
             with open(descriptor, "wb") as file:
-                file.write(_CACHE_MAGIC + b"%08x" % len(content) + content)
+                file.write(_CACHE_MAGIC + b"%08x" % crc32(content) + content)
             os.rename(temporary, path)
         except OSError:
             os.unlink(temporary)

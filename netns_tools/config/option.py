@@ -22,6 +22,9 @@ _WORD_CHARS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz012
 _HEX = frozenset("0123456789abcdefABCDEF")
 _DIGITS = frozenset("0123456789")
 
+# The loopback device, and two directories beside those of the devices in /proc/sys/net/*/conf.
+_TAKEN_NAMES = ("lo", "all", "default")
+
 TRUE_WORDS = ("yes", "true", "1")
 FALSE_WORDS = ("no", "false", "0")
 
@@ -60,6 +63,8 @@ def strange_character(text: str) -> str:
 
 def _check_ifname(option: Option, value: Value) -> list[Problem]:
     message = names.ifname_problem(value.text)
+    if value.text in _TAKEN_NAMES:
+        message = f"{value.text!r} is taken in every namespace"
     if not message:
         return []
     hint = "choose a shorter name" if len(value.text) > names.IFNAME_MAX else ""

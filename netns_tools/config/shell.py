@@ -34,6 +34,12 @@ _SPECIAL_PARAMETERS = frozenset("*@#?-$!0123456789")
 _VALUE_STOP = _META | frozenset("'\"\\$`~")
 _QUOTED_STOP = frozenset('"\\$`')
 _MULTILINE = frozenset("'\"\\`({")
+SOURCE_MAX = 400
+"""Characters of a source line that are kept to show it."""
+
+PROBLEMS_MAX = 50
+"""Reading stops after so many mistakes: the file is no configuration."""
+
 _BASH_INTERNAL = frozenset("\1\x7f")  # bash's own marks in words (CTLESC, CTLNUL): it mixes them up
 _DEPTH_MAX = 32
 _PATTERN_MAX = 2048
@@ -154,6 +160,7 @@ class _Reader:
         self.fatal = False
         self.live = True
         self.depth = 0
+        self._line_start, self._line_end, self._line = 0, -1, ""
         self._counted_pos = 0
         self._counted_line = 1
 
@@ -167,13 +174,19 @@ class _Reader:
         return self._counted_line
 
     def place(self, pos: int) -> tuple[int, int, str]:
-        start = self.text.rfind("\n", 0, pos) + 1
-        end = self.text.find("\n", pos)
-        return self.line_at(pos), pos - start + 1, self.text[start : end if end >= 0 else self.end]
+        start, end = self._line_start, self._line_end
+        if not start <= pos <= end:
+            start = self._line_start = self.text.rfind("\n", 0, pos) + 1
+            found = self.text.find("\n", pos)
+            end = self._line_end = found if found >= 0 else self.end
+            self._line = self.text[start : min(end, start + SOURCE_MAX)]
+        return self.line_at(pos), pos - start + 1, self._line
 
     def problem(self, pos: int, message: str, hint: str = "", width: int = 1) -> None:
         line, column, source = self.place(pos)
         width = max(1, min(width, len(source) - column + 1))
+        if column > len(source) + 1:
+            source = ""  # cut before this place
         self.problems.append(
             Problem(message, path=self.path, line=line, column=column, width=width, text=source, hint=hint)
         )
@@ -192,6 +205,8 @@ class _Reader:
         try:
             while self.skip_to_statement():
                 self.statement()
+                if len(self.problems) >= PROBLEMS_MAX:
+                    break
         except _Mistake:
             pass
         except RealShell:

@@ -85,6 +85,9 @@ def read_file(path: str, paths: Paths) -> bytes | None:
 def _open(path: str, paths: Paths) -> int:
     """Open and then check what was opened, so that nothing can be swapped in between; -1: no such file."""
     try:
+        # Opening a device may have effects of its own; what counts is what fstat says below.
+        if not S_ISREG(os.stat(path).st_mode):
+            raise ConfigError([_not_regular(path)])
         descriptor = os.open(path, _OPEN_FLAGS)
     except OSError as error:
         if error.errno == 2 and not os.path.islink(path):
@@ -93,11 +96,7 @@ def _open(path: str, paths: Paths) -> int:
     problems = []
     status = os.fstat(descriptor)
     if not S_ISREG(status.st_mode):
-        problems.append(
-            Problem(
-                "not a regular file", path=path, hint="a configuration file is a plain file or a link to one"
-            )
-        )
+        problems.append(_not_regular(path))
     else:
         problems += _check_owner(path, status)
         if status.st_size > SIZE_MAX:
@@ -137,6 +136,11 @@ def quote(text: str) -> str:
     if text and all(c.isalnum() or c in "/._-+:@%," for c in text) and text.isascii():
         return text
     return "'" + text.replace("'", "'\\''") + "'"
+
+
+def _not_regular(path: str) -> Problem:
+    hint = "a configuration file is a plain file or a link to one"
+    return Problem("not a regular file", path=path, hint=hint)
 
 
 def _unreadable(path: str, error: OSError) -> Problem:

@@ -40,13 +40,14 @@ class Value:
             found = self.source.find(part, column - 1)
             if found >= 0:
                 column, width = found + 1, len(part)
+        shown = column <= len(self.source) + 1  # else the line is kept only up to a place before it
         return Problem(
             message,
             path=self.path,
             line=self.line,
             column=column,
             width=width,
-            text=self.source,
+            text=self.source if shown else "",
             hint=hint,
             severity=severity,
         )

@@ -8,6 +8,7 @@ number of seconds. PyYAML is imported only when there is a file to read.
 
 from __future__ import annotations
 
+from netns_tools.config.shell import PROBLEMS_MAX, SOURCE_MAX
 from netns_tools.config.value import Value
 from netns_tools.errors import ConfigError, NetnsToolsError, Problem
 
@@ -58,6 +59,8 @@ def read_tree(text: str, path: str) -> Node | None:
     try:
         for event in yaml.parse(text, loader):
             builder.take(type(event).__name__, event)
+            if len(builder.problems) >= PROBLEMS_MAX:
+                break
     except yaml.MarkedYAMLError as error:
         raise ConfigError([*builder.problems, _syntax_problem(error, path, lines)]) from None
     except yaml.reader.ReaderError as error:
@@ -105,7 +108,7 @@ class _Builder:
 
     def place(self, event: Any, text: str = "") -> Value:
         mark, end = event.start_mark, event.end_mark
-        source = self.lines[mark.line] if mark.line < len(self.lines) else ""
+        source = self.lines[mark.line][:SOURCE_MAX] if mark.line < len(self.lines) else ""
         width = end.column - mark.column if end.line == mark.line else len(source) - mark.column
         return Value(text, self.path, mark.line + 1, mark.column + 1, source, max(1, width))
 
@@ -113,6 +116,8 @@ class _Builder:
         self.problems.append(self.place(event).problem(message, hint=hint))
 
     def take(self, kind: str, event: Any) -> None:
+        if getattr(event, "tag", None) not in (None, "!", "tag:yaml.org,2002:str"):
+            self.refuse(event, "tags are not supported", "remove the word that begins with '!'")
         if kind == "DocumentStartEvent":
             self.documents += 1
             if self.documents == 2:

@@ -65,7 +65,7 @@ COMMAND_SECONDS = 60
 _BOOT = r"""
 set -eu
 name=$1 lower=$2 project=$3 inside=$4
-mount -t cgroup2 cgroup2 /sys/fs/cgroup
+[ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ] || mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir "/sys/fs/cgroup/$name"
 echo $$ >"/sys/fs/cgroup/$name/cgroup.procs"
 mount -t tmpfs -o mode=755 netns-tools-machine /mnt
@@ -89,7 +89,7 @@ done
 
 # Kills and removes the cgroup of one machine, and those that killed test runs left.
 _REMOVE_CGROUPS = r"""
-mount -t cgroup2 cgroup2 /sys/fs/cgroup || exit 1
+[ "$(stat -f -c %T /sys/fs/cgroup)" = cgroup2fs ] || mount -t cgroup2 cgroup2 /sys/fs/cgroup || exit 1
 for path in /sys/fs/cgroup/netns-tools-*; do
     pid=${path#/sys/fs/cgroup/netns-tools-} pid=${pid%%-*}
     [ "$path" = "/sys/fs/cgroup/$1" ] || { [ -d "$path" ] && [ ! -d "/proc/$pid" ]; } || continue

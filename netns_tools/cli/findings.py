@@ -147,7 +147,11 @@ def _try_rules(survey: Survey) -> list[Finding]:
         name = keys[0][1] if keys else ""
         devices = {place.thing for place in created if place.namespace == name}
         unknown = any(one.name == name and _has_unknown_devices(one, survey) for one in survey.instances)
-        for problem in nft_problems(path, try_rules(path, sorted(devices))):
+        try:
+            problems = nft_problems(path, try_rules(path, sorted(devices)))
+        except NetnsToolsError as error:
+            problems = [Problem(error.message, path=path, severity="info")]
+        for problem in problems:
             if not (unknown and "Interface does not exist" in problem.message):
                 findings.append(Finding(problem, keys))
     return findings

@@ -115,7 +115,7 @@ def _refuse_loss(name: str, target: str, text: str) -> None:
     """Refuse rules whose text does not say what the kernel does."""
     if numbers := vanished_devices(text):
         raise NetnsToolsError(
-            f"nothing saved: rules of {name} match a device that is gone, by its number: {'; '.join(numbers)}",
+            f"nothing saved: rules of {name} match a vanished device by its number: {'; '.join(numbers)}",
             hint=f"write them with iifname or oifname, or bring the device back; {target} is kept",
         )
     if line := iptables_rule(text):
@@ -180,22 +180,28 @@ def try_rules(path: str, devices: Iterable[str]) -> str:
     """Let nft check a rules file in a new namespace that has these devices; nft's complaints, "" for none.
 
     Needs root. Nothing of the machine changes: namespace and devices are gone afterwards.
+    Raises NetnsToolsError when that cannot be tried here.
     """
     script = (
         "rules=$1; shift; n=0; for device do "
         'ip link add name "$device" type veth peer name "_$n" 2>/dev/null; n=$((n + 1)); done; '
         'exec nft -c -f "$rules"'
     )
-    answer = subprocess.run(
-        ["unshare", "--net", "sh", "-c", script, "sh", path, *devices],
-        capture_output=True,
-        encoding="utf-8",
-        errors="surrogateescape",
-        timeout=_TIMEOUT,
-        check=False,
-        env=_ENVIRONMENT,
-        stdin=subprocess.DEVNULL,
-    )
+    try:
+        answer = subprocess.run(
+            ["unshare", "--net", "sh", "-c", script, "sh", path, *devices],
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            timeout=_TIMEOUT,
+            check=False,
+            env=_ENVIRONMENT,
+            stdin=subprocess.DEVNULL,
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise NetnsToolsError(f"nft cannot be asked about these rules: {error}") from None
+    if answer.stderr.startswith(("unshare:", "sh:")):
+        raise NetnsToolsError(f"nft cannot be asked about these rules: {_one_line(answer.stderr)}")
     return answer.stderr if answer.returncode else ""
 
 

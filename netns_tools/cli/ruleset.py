@@ -81,7 +81,8 @@ def _numbers(device: list[bool], elements: str) -> list[str]:
 
 
 def iptables_rule(text: str) -> str:
-    """The first rule that nft lists and cannot load, because an extension of iptables is in it; "" for none."""
+    """The first rule that nft lists and cannot load, as an extension of iptables is in it; "" for none."""
     text = re.sub(r'"[^"\n]*"', '""', text)
     lines = (line.strip() for line in text.splitlines())
-    return next((line for line in lines if re.search(r"(?:^|\s)xt (?:match|target) |# xt_", line)), "")
+    mark = re.compile(r"(?:^|\s)xt (?:match|target) |# xt_")
+    return next((line for line in lines if mark.search(line)), "")

@@ -40,6 +40,8 @@ def command(nstype: str | None, example: str | None, as_json: bool, paths: Paths
     from netns_tools.config.nstype import load_nstype
 
     one = load_nstype(nstype, paths)
+    if one.kind == "bash":
+        _add_script_options(one)
     if example is not None:
         click.echo("\n".join(example_yaml(one) if example == "yaml" else example_conf(one)))
     elif as_json:
@@ -98,6 +100,22 @@ def _option_dict(option: Option) -> dict[str, object]:
     }
 
 
+def _add_script_options(nstype: NsType) -> None:
+    """Options of a bash type: the variables that its script insists on; and what its first comment says."""
+    import re
+
+    from netns_tools.config.nstype import Option
+
+    with open(nstype.path, encoding="utf-8", errors="replace") as file:
+        lines = file.read().splitlines()
+    comments = (line.strip("# \t") for line in lines if line.startswith("#") and not line.startswith("#!"))
+    nstype.summary = next((text for text in comments if text), nstype.summary)
+    for line in lines:
+        if found := re.match(r"""[^#]*\bassert_non_empty\s+["']?([A-Za-z_]\w*)""", line):
+            name = found[1]
+            nstype.options.setdefault(name, Option(name, "text", required=True, help="The script needs it."))
+
+
 def _describe(nstype: NsType) -> None:
     from netns_tools.cli.output import styled
 
@@ -113,8 +131,8 @@ def _describe(nstype: NsType) -> None:
         click.echo("\n" + styled("Options", bold=True))
         for option in nstype.options.values():
             _describe_option(option)
-    elif nstype.kind == "bash":
-        click.echo(f"\nIts options are the variables that {nstype.path} uses; the files may set any.")
+    if nstype.kind == "bash":
+        click.echo(f"\nThe files may set any variable that {nstype.path} uses.")
     click.echo("\n" + styled(f"Example: /etc/conf.d/netns/{nstype.name}-NAME.yaml", bold=True))
     click.echo("\n".join(example_yaml(nstype)))
     click.echo("\n" + styled(f"Example: /etc/conf.d/netns/{nstype.name}-NAME.conf", bold=True))

@@ -1,0 +1,200 @@
+"""netnsctl check: everything that is wrong, at once, with its place and what to do."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from .conftest import Machine
+
+
+def test_nothing_is_wrong(machine: Machine) -> None:
+    machine.veth("a", "10.1.0")
+    machine.veth("b", "10.2.0")
+    result = machine.run("check")
+    assert result.code == 0
+    assert result.out == "2 instances checked, no problem found.\n"
+
+
+def test_a_finding_shows_line_caret_and_hint(machine: Machine) -> None:
+    machine.veth("a", "10.1.0")
+    machine.write("veth-b.conf", 'VETH_IFADDR_OUTSIDE="10.1.0.1/24"\nVETH_IFADDR_INSIDE="10.2.0.2/24"\n')
+    result = machine.run("check")
+    assert result.code == 2
+    assert (
+        "/etc/conf.d/netns/veth-b.conf:1:22: error: address 10.1.0.1/24 is used twice: "
+        "in VETH_IFADDR_OUTSIDE of veth@b and in /etc/conf.d/netns/veth-a.conf:1 (VETH_IFADDR_OUTSIDE of veth@a)\n"
+        '    VETH_IFADDR_OUTSIDE="10.1.0.1/24"\n'
+        "                         ^^^^^^^^^^^\n"
+        "  hint: give each device an address of its own\n"
+    ) in result.out
+
+
+def test_all_problems_at_once(machine: Machine) -> None:
+    """One broken file hides nothing: not the next file, and not what is wrong across files."""
+    machine.veth("a", "10.1.0")
+    machine.veth("b", "10.1.0", 'VETH_MAC_INSIDE="01:00:00:00:00:01"\nVETH_MUT=9000\n')
+    machine.write("veth-c.conf", 'VETH_IFADDR_OUTSIDE="10.3.0.1/24\n')
+    machine.write("veth-d.yaml", "veth_ifaddr_outside: [10.4.0.1\n")
+    machine.write("own.yaml", "summary: [\nsteps: {}\n")
+    machine.write("vet-e.conf", "")
+    found = machine.messages()
+    for words in (
+        "veth-b.conf:1: address 10.1.0.1/24 is used twice",
+        "veth-b.conf:2: address 10.1.0.2/24 is used twice",
+        "veth-b.conf:3: VETH_MAC_INSIDE",
+        "veth-b.conf:4: VETH_MUT is no option of veth",
+        "veth-c.conf:1:",
+        "veth-d.yaml:",
+        "own.yaml:",
+        "vet-e.conf:None: there is no type 'vet'",
+    ):
+        assert words in found
+
+
+@pytest.mark.parametrize(
+    ("name", "better"),
+    [
+        ("vet-demo.conf", "veth-demo.conf"),
+        ("veth_demo.conf", "veth-demo.conf"),
+        ("Veth-demo.conf", "veth-demo.conf"),
+        ("veth-demo.yml", "veth-demo.yaml"),
+        ("veth-demo", "veth-demo.conf"),
+        ("defualt.conf", "default.conf"),
+        ("nftt-demo.rules", "nft-demo.rules"),
+        ("macvlan.demo.yaml", "macvlan-demo.yaml"),
+    ],
+)
+def test_misspelt_file_names(machine: Machine, name: str, better: str) -> None:
+    machine.write(name, "")
+    found = machine.check()
+    assert len(found) == 1
+    assert found[0]["file"].endswith(name)
+    assert found[0]["hint"] == f"did you mean {better}?"
+
+
+@pytest.mark.parametrize(
+    "name", ["README", "README.md", "veth-demo.conf~", ".veth-demo.conf.swp", "veth-NAME.conf.example"]
+)
+def test_files_that_are_not_ours_are_left_in_peace(machine: Machine, name: str) -> None:
+    machine.write(name, "")
+    assert machine.check() == []
+
+
+def test_files_that_others_may_write(machine: Machine) -> None:
+    machine.veth("a").chmod(0o666)
+    machine.write("nft-a.rules", "flush ruleset\n").chmod(0o664)
+    found = machine.messages()
+    assert "veth-a.conf:None: refused: can be written by everybody (mode 0666)" in found
+    assert "chmod go-w" in found
+    assert "nft-a.rules:None: refused: can be written by its group" in found
+
+
+def test_one_instance_only(machine: Machine) -> None:
+    machine.veth("a", "10.1.0")
+    machine.veth("b", "10.2.0", "VETH_MTU=none\n")
+    assert machine.check("veth", "a") == []
+    assert "VETH_MTU" in machine.messages("veth", "b")
+
+
+def test_an_instance_that_cannot_be(machine: Machine) -> None:
+    for words in (("veht", "a"), ("veth", "../a"), ("veth", "host")):
+        result = machine.run("check", *words)
+        assert result.code == 2
+        assert "error:" in result.err
+    assert machine.run("check", "veth").code == 2
+
+
+def test_a_shared_file_is_one_finding(machine: Machine) -> None:
+    machine.write("veth.conf", "VETH_MTU=none\n")
+    machine.veth("a", "10.1.0")
+    machine.veth("b", "10.2.0")
+    found = machine.check()
+    assert len(found) == 1
+    assert found[0]["instances"] == ["veth@a", "veth@b"]
+
+
+def test_a_layer_that_no_instance_uses_is_read_as_well(machine: Machine) -> None:
+    machine.write("veth.conf", "VETH_MTU=none\n")
+    assert "veth.conf:1: VETH_MTU" in machine.messages()
+    machine.write("veth.conf", "VETH_MTU=1400\n")
+    assert machine.check() == []
+
+
+def test_nothing_is_executed_in_plain_files_or_changed(machine: Machine) -> None:
+    machine.veth("a", more=f"VETH_MTU='$(touch {machine.root}/ran)'\n")
+    before = sorted(machine.root.rglob("*"))
+    assert "VETH_MTU" in machine.messages()
+    assert sorted(machine.root.rglob("*")) == before
+
+
+def test_rules_that_nft_does_not_understand(machine: Machine) -> None:
+    machine.veth("a")
+    machine.write(
+        "nft-a.rules", "flush ruleset\ntable inet t {\n  chain c {\n    tcp dprot 22 accept\n  }\n}\n"
+    )
+    found = machine.check()
+    assert [(one["line"], one["column"]) for one in found] == [(4, 9)]
+    assert "nft: syntax error" in found[0]["message"]
+
+
+def test_rules_may_name_the_devices_that_a_start_creates(machine: Machine) -> None:
+    machine.veth("a")
+    rules = 'table inet t {\n  chain c {\n    iif "%s" accept\n  }\n}\n'
+    machine.write("nft-a.rules", rules % "ve-a1")
+    assert machine.check() == []
+    machine.write("nft-a.rules", rules % "ve-a7")
+    found = machine.messages()
+    assert "nft-a.rules:3: nft: Interface does not exist" in found
+    assert "iifname" in found
+
+
+def test_rules_without_flush_are_worth_a_word(machine: Machine) -> None:
+    machine.write("nft-a.rules", "table inet t { }\n")
+    result = machine.run("check")
+    assert result.code == 0
+    assert "info: no 'flush ruleset'" in result.out
+
+
+def test_rules_that_nothing_loads(machine: Machine) -> None:
+    machine.veth("a")
+    machine.write("nft-a.rules", "flush ruleset\n")
+    wants = machine.root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "netns-veth@a.service").symlink_to("../netns-veth@.service")
+    assert "netns-nft@a is not enabled, and veth@a is" in machine.messages()
+    (wants / "netns-nft@a.service").symlink_to("../netns-nft@.service")
+    assert "not enabled" not in machine.messages()
+
+
+def test_an_enabled_unit_without_a_type(machine: Machine) -> None:
+    wants = machine.root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "netns-gone@a.service").symlink_to("../netns-gone@.service")
+    assert "there is no type 'gone'" in machine.messages()
+
+
+def test_a_namespace_that_is_not_ours(machine: Machine) -> None:
+    machine.veth("a")
+    machine.write("run/netns/a", "")
+    assert "a namespace a exists that netns-tools did not make" in machine.messages()
+    machine.write("run/netns-tools/a/ours", "1")
+    assert machine.check() == []
+
+
+def test_units_that_netns_update_has_not_seen(machine: Machine) -> None:
+    machine.write(
+        "etc/systemd/system/netns-veth@.service", "# Generated by netns-update from nstypes/veth.yaml\n"
+    )
+    found = machine.messages()
+    assert "unit files are out of date" in found
+    assert "run: netns-update" in found
+
+
+def test_real_shell_is_run_by_bash_as_at_a_start(machine: Machine) -> None:
+    machine.veth("a", more="VETH_MTU=$(echo 1234)\n")
+    assert machine.check() == []
+    machine.veth("a", more="VETH_MTU=$(echo tiny)\n")
+    assert "tiny" in machine.messages()

@@ -56,9 +56,10 @@ def _observe_one(path: str) -> Entry | None:
         if error.errno in (errno.ENXIO, errno.ENODEV):
             return Entry("other")
         raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        return Entry("other")
     with open(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return Entry("other")
         return Entry("file", file.read().decode("utf-8", "surrogateescape"))
 
 

@@ -29,7 +29,7 @@ def late_ones(
 ) -> set[Key]:
     """Instances whose inside step comes after the network by what they wait for.
 
-    ``requires`` maps a type to the types it requires; ``waiting`` are the types whose
+    ``requires`` maps every type to the types it requires; ``waiting`` are the types whose
     outside step comes before the firewall and whose inside step comes after it.
     """
     starts: list[Node] = [("outside", *key) for key, facts in instances.items() if facts.order in LATE]
@@ -54,17 +54,21 @@ def _edges(
     def add(before: Node, after: Node) -> None:
         edges.setdefault(before, []).append(after)
 
-    for (nstype, name), facts in instances.items():
-        outside: Node = ("outside", nstype, name)
-        inside: Node = ("inside", nstype, name)
-        add(outside, inside)
-        for required in requires.get(nstype, ()):
-            add(("inside", required, name), inside)
-        if nstype == "lo":
-            add(("outside", FIREWALL, name), outside)
-        if nstype in waiting:
-            for namespace in [name, *facts.namespaces]:
-                firewall: Node = ("inside", FIREWALL, namespace)
-                add(outside, firewall)
-                add(firewall, inside)
+    # Any type may be started in any of these namespaces, without configuration of its own.
+    names = {name for _, name in instances} | {n for facts in instances.values() for n in facts.namespaces}
+    for name in names:
+        for nstype, required in requires.items():
+            outside: Node = ("outside", nstype, name)
+            inside: Node = ("inside", nstype, name)
+            add(outside, inside)
+            for other in required:
+                add(("inside", other, name), inside)
+            if nstype == "lo":
+                add(("outside", FIREWALL, name), outside)
+            if nstype in waiting:
+                known = instances.get((nstype, name))
+                for namespace in [name, *(known.namespaces if known else ())]:
+                    firewall: Node = ("inside", FIREWALL, namespace)
+                    add(outside, firewall)
+                    add(firewall, inside)
     return edges

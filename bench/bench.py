@@ -37,7 +37,9 @@ SERVICE = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\nEx
 # Prints nanoseconds: of a start alone, or of a start and of a stop until every namespace is gone.
 TIMER = r"""
 units() { for i in $(seq "$2"); do echo "$1-veth@n$i"; done; }
-gone() { while systemctl list-units --no-legend --plain "$1_name@*" | grep -qv inactive; do sleep 0.005; done; }
+gone() {
+    while systemctl list-units --no-legend --plain "$1_name@*" | grep -qv inactive; do sleep 0.005; done
+}
 one() {
     a=$(date +%s%N); systemctl start "$1-veth@n1" || exit 1; b=$(date +%s%N)
     systemctl stop "$1-veth@n1"; gone "$1"; echo $((b - a))
@@ -101,8 +103,15 @@ def install(machine: Machine) -> None:
 def line(what: str, subject: list[float], floor: list[float]) -> dict[str, object]:
     """A row: medians in ms, and the median of the ratios round by round."""
     ratio = statistics.median(s / f for s, f in zip(subject, floor, strict=True))
-    row = {"what": what, "ms": statistics.median(subject), "floor_ms": statistics.median(floor), "ratio": ratio}
-    print(f"{what:<48} {row['ms']:9.1f} ms   floor {row['floor_ms']:8.1f} ms   ratio {ratio:5.2f}", flush=True)
+    row = {
+        "what": what,
+        "ms": statistics.median(subject),
+        "floor_ms": statistics.median(floor),
+        "ratio": ratio,
+    }
+    print(
+        f"{what:<48} {row['ms']:9.1f} ms   floor {row['floor_ms']:8.1f} ms   ratio {ratio:5.2f}", flush=True
+    )
     return row
 
 
@@ -116,7 +125,7 @@ def rows(name: str, subject: Subject, floor: Subject, count: int) -> list[dict[s
 
 
 def measure_ours(release: str, rounds: int, count: int) -> list[dict[str, object]]:
-    """Warm starts (plans cached by netns-update or an earlier start) and cold ones (configuration just edited)."""
+    """Warm starts (plans cached by netns-update or an earlier start) and cold ones (just edited)."""
     with Machine(release) as machine:
         install(machine)
         prepare(machine, count)
@@ -132,13 +141,18 @@ def measure_ours(release: str, rounds: int, count: int) -> list[dict[str, object
         failed = machine.run("systemctl list-units --failed --no-legend").stdout
         assert not failed, failed
         floor, warm, cold = subjects
-        return rows("netns-tools", warm, floor, count) + rows("netns-tools, plan made anew", cold, floor, count)
+        return rows("netns-tools", warm, floor, count) + rows(
+            "netns-tools, plan made anew", cold, floor, count
+        )
 
 
 def measure_baseline(release: str, rounds: int, count: int, directory: Path) -> list[dict[str, object]]:
     """Another implementation, against the floor in its own machine."""
     with Machine(release, project=directory) as machine:
-        machine.run(f"cp -r {machine.PROJECT} /root/other && cd /root/other && make SHELL=/bin/bash install", timeout=300)
+        machine.run(
+            f"cp -r {machine.PROJECT} /root/other && cd /root/other && make SHELL=/bin/bash install",
+            timeout=300,
+        )
         prepare(machine, count)
         # One address a side and no IPv6: what every implementation understands.
         write_instances(machine, count, ipv6=False)
@@ -157,14 +171,17 @@ def measure_scale(release: str) -> list[dict[str, object]]:
         write_instances(machine, 1000)
         first = _seconds(machine, "netns-update -q")
         again = [_seconds(machine, "netns-update -q") for _ in range(5)]
-        print(f"netns-update, 1,000 instances: first {first:.2f} s, nothing to do {statistics.median(again):.3f} s")
+        print(
+            f"netns-update, 1,000 instances: first {first:.2f} s,"
+            f" nothing to do {statistics.median(again):.3f} s"
+        )
         units = "$(seq -f netns-veth@n%g 500)"
         started = _seconds(machine, f"systemctl start {units}")
         alive = int(machine.run("ip netns | wc -l").stdout)
         failed = machine.run("systemctl list-units --failed --no-legend | wc -l").stdout.strip()
         print(f"500 starts at once: {started:.2f} s, {alive} namespaces, {failed} failed units")
         machine.run(f"systemctl stop {units}", timeout=120)
-        machine.wait_for("[ -z \"$(ip netns)\" ]", timeout=60)
+        machine.wait_for('[ -z "$(ip netns)" ]', timeout=60)
         return [
             {"what": "netns-update, 1,000 instances, nothing to do", "ms": statistics.median(again) * 1000},
             {"what": "500 starts at once", "ms": started * 1000, "namespaces": alive, "failed": int(failed)},
@@ -172,13 +189,17 @@ def measure_scale(release: str) -> list[dict[str, object]]:
 
 
 def _seconds(machine: Machine, command: str) -> float:
-    done = machine.run(f"a=$(date +%s%N); {command} >&2; s=$?; echo $(( $(date +%s%N) - a )); exit $s", timeout=300)
+    done = machine.run(
+        f"a=$(date +%s%N); {command} >&2; s=$?; echo $(( $(date +%s%N) - a )); exit $s", timeout=300
+    )
     return int(done.stdout) / 1e9
 
 
 def main() -> int:
     """Run it all; print a line a figure and, with --json, write them to a file."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--count", type=int, default=100)
     parser.add_argument("--release", default="debian12", choices=["debian12", "debian13"])

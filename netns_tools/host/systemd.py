@@ -31,11 +31,35 @@ def daemon_reload() -> None:
 
 
 def units(patterns: Iterable[str], states: Iterable[str]) -> list[str]:
-    """Names of loaded units that match a glob and are in one of the states. Raises ``NetnsToolsError``."""
+    """Names of loaded units that match a glob and are in one of the states. Raises ``NetnsToolsError``.
+
+    No pattern matches nothing.
+    """
+    patterns = list(patterns)
+    if not patterns:
+        return []
     text = _systemctl(
         "list-units", "--all", "--full", "--plain", "--no-legend", f"--state={','.join(states)}", *patterns
     )
     return [line.split(maxsplit=1)[0] for line in text.splitlines() if line.strip()]
+
+
+def jobs() -> dict[str, str]:
+    """The queued and running jobs: unit → ``start``, ``stop``, ``restart`` ... Raises ``NetnsToolsError``."""
+    lines = (line.split() for line in _systemctl("list-jobs", "--full", "--plain", "--no-legend").splitlines())
+    return {words[1]: words[2] for words in lines if len(words) >= 3}
+
+
+def dependents(unit: str) -> set[str]:
+    """The units that need a unit, started or not: what StopWhenUnneeded= looks at. Raises ``NetnsToolsError``."""
+    properties = ("RequiredBy", "WantedBy", "BoundBy", "RequisiteOf")
+    text = _systemctl("show", *(f"--property={name}" for name in properties), "--", unit)
+    return {word for line in text.splitlines() for word in line.partition("=")[2].split()}
+
+
+def stop(unit: str) -> None:
+    """Queue the stop of a unit, without waiting for it. Raises ``NetnsToolsError``."""
+    _systemctl("stop", "--no-block", "--", unit)
 
 
 def reset_failed(names: Iterable[str]) -> None:

@@ -8,6 +8,7 @@ mtime, cannot be set back.
 
 from __future__ import annotations
 
+import contextlib
 import posix
 
 from netns_tools.config.layers import load_config
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 VERSION = "netns-tools plan 1"
 
 _TICK_NS = 20_000_000
-"""Two writes within one tick of the kernel's clock can have one ctime: a file as young as this is not trusted."""
+"""Two writes within one tick of the kernel's clock can have one ctime: a file this young is not trusted."""
 
 
 def stamp(inputs: list[str]) -> str:
-    """The state of the input files, in the words of netnsinit's ``stat`` call; files that are missing have none."""
+    """The state of the input files in the words of netnsinit's ``stat`` call; a missing file has none."""
     parts = []
     for path in inputs:
         try:
@@ -106,10 +107,8 @@ def store(text: str, nstype: str, name: str, paths: Paths) -> None:
         _write(temporary, text)
         posix.rename(temporary, target)
     except OSError:
-        try:
+        with contextlib.suppress(OSError):
             posix.unlink(temporary)
-        except OSError:
-            pass
 
 
 def write_run_plan(plan: Plan, nstype: str, name: str, paths: Paths) -> None:

@@ -67,7 +67,9 @@ def plan_type(config: Config, paths: Paths) -> Plan:
     if config.nstype.requires:
         plan.note("requires", *config.nstype.requires)
     if config.warnings:
-        plan.note("warnings", *(line for warning in config.warnings for line in warning.render().splitlines()))
+        plan.note(
+            "warnings", *(line for warning in config.warnings for line in warning.render().splitlines())
+        )
     return plan
 
 

@@ -19,27 +19,19 @@ if TYPE_CHECKING:
 def release(nstype: str, name: str, required: str, paths: Paths) -> int:
     """Stop ``netns-REQUIRED@NAME`` if no unit but ``netns-TYPE@NAME``, which is going down, needs it."""
     import posix
-    import subprocess
+
+    from netns_tools.host import systemd
 
     dependent = unit(nstype, name)
     pulled = unit(required, name)
-
-    def systemctl(*words: str) -> str:
-        command = ["systemctl", *words]
-        return subprocess.run(command, check=False, capture_output=True, text=True, timeout=20).stdout
-
-    jobs = systemctl("list-jobs", "--no-legend", "--plain")
-    if any(dependent in line.split() and "stop" not in line.split() for line in jobs.splitlines()):
+    jobs = systemd.jobs()
+    if jobs.get(dependent, "stop") != "stop":
         # A restart, or a start that waits for this stop: it would pull the type in again at once.
         return 0
-    wanted = systemctl("show", pulled, *(f"-p{p}" for p in ("RequiredBy", "WantedBy", "BoundBy", "RequisiteOf")))
-    users = {word for line in wanted.splitlines() for word in line.partition("=")[2].split()} - {dependent}
-    if users:
-        states = systemctl("show", "-pActiveState", *sorted(users)).split()
-        queued = {word for line in jobs.splitlines() for word in line.split()} & users
-        if queued or any(state not in ("ActiveState=inactive", "ActiveState=failed") for state in states):
-            return 0
-    systemctl("stop", "--no-block", pulled)
+    users = systemd.dependents(pulled) - {dependent}
+    if users & jobs.keys() or systemd.units(users, ["active", "activating", "reloading"]):
+        return 0
+    systemd.stop(pulled)
     # The note goes last: whatever is killed before, the next stop tries again.
     posix.unlink(f"{paths.run}/{name}/pulled-{required}")
     return 0

@@ -54,7 +54,9 @@ class FakeHost:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
-    def run(self, *command: str | Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str | Path, check: bool = True, **options: Any
+    ) -> subprocess.CompletedProcess[str]:
         """Run a command on this host; with ``check`` a failure shows what the command said."""
         done = subprocess.run(
             ["nsenter", "-t", str(self._process.pid), "--net", "--mount", *map(str, command)],
@@ -70,7 +72,15 @@ class FakeHost:
 
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file on this host."""
-        self.run("sh", "-c", 'mkdir -p "$(dirname "$1")"; cat > "$1"; chmod "$2" "$1"', "-", path, f"{mode:o}", input=text)
+        self.run(
+            "sh",
+            "-c",
+            'mkdir -p "$(dirname "$1")"; cat > "$1"; chmod "$2" "$1"',
+            "-",
+            path,
+            f"{mode:o}",
+            input=text,
+        )
 
     def configure(self, file: str, text: str) -> None:
         """Write a configuration file."""
@@ -105,7 +115,14 @@ class FakeHost:
         self.run(self.netns_name, "down", name)
 
     def step(
-        self, nstype: str, name: str, updown: str, inout: str, *parameters: str, check: bool = True, **options: Any
+        self,
+        nstype: str,
+        name: str,
+        updown: str,
+        inout: str,
+        *parameters: str,
+        check: bool = True,
+        **options: Any,
     ) -> subprocess.CompletedProcess[str]:
         """Run one step where systemd would run it."""
         inside = ["ip", "netns", "exec", name] if inout == "inside" else []

@@ -41,7 +41,8 @@ def test_a_restore_gives_the_same_rules_however_often(host: FakeHost) -> None:
     host.configure("nft-demo.rules", RULES)
     host.start("nft", "demo")
     once = host.nft("demo", "list", "ruleset")
-    assert "packets 7 bytes 420" in once and "192.0.2.1-192.0.2.9" in once
+    assert "packets 7 bytes 420" in once
+    assert "192.0.2.1-192.0.2.9" in once
     host.step("nft", "demo", "up", "outside")
     host.step("nft", "demo", "up", "inside")
     assert host.nft("demo", "list", "ruleset") == once
@@ -80,7 +81,8 @@ def test_bad_rules_close_the_namespace_and_keep_links_down(host: FakeHost) -> No
     host.step("nft", "demo", "up", "outside")
     failed = host.step("nft", "demo", "up", "inside", check=False)
     assert failed.returncode == 1
-    assert "nft-demo.rules:1" in failed.stderr and "nothing in demo is reachable" in failed.stderr
+    assert "nft-demo.rules:1" in failed.stderr
+    assert "nothing in demo is reachable" in failed.stderr
     assert "netns_blocked" in host.nft("demo", "list", "ruleset")
     link = host.step("veth", "demo", "up", "inside", check=False)
     assert link.returncode == 1
@@ -117,7 +119,19 @@ def test_a_killed_load_closes_the_namespace(host: FakeHost) -> None:
     host.configure("nft-demo.rules", "table inet filter { }\n")
     host.name_up("demo")
     host.step("nft", "demo", "up", "outside")
-    host.run("env", "SERVICE_RESULT=signal", "ip", "netns", "exec", "demo", host.netnsinit, "nft", "demo", "post", "inside")
+    host.run(
+        "env",
+        "SERVICE_RESULT=signal",
+        "ip",
+        "netns",
+        "exec",
+        "demo",
+        host.netnsinit,
+        "nft",
+        "demo",
+        "post",
+        "inside",
+    )
     assert "netns_blocked" in host.nft("demo", "list", "ruleset")
 
 
@@ -127,8 +141,12 @@ def test_without_nft_every_device_goes_down(host: FakeHost) -> None:
     host.start("veth", "demo")
     host.step("nft", "demo", "up", "outside")
     failed = host.run(
-        "unshare", "-m", "sh", "-c",
-        f"mount --bind /dev/null /usr/sbin/nft; ip netns exec demo {host.netnsinit} nft demo up inside", check=False,
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        f"mount --bind /dev/null /usr/sbin/nft; ip netns exec demo {host.netnsinit} nft demo up inside",
+        check=False,
     )
     assert failed.returncode == 1
     assert "UP" not in host.links("demo")["ve-demo1"]["flags"]
@@ -136,7 +154,10 @@ def test_without_nft_every_device_goes_down(host: FakeHost) -> None:
 
 def test_rules_may_name_devices_that_are_created_but_down(host: FakeHost) -> None:
     host.configure("veth-demo.conf", VETH)
-    host.configure("nft-demo.rules", 'table inet f { chain i { type filter hook input priority 0; iif "ve-demo1" accept; }; }\n')
+    host.configure(
+        "nft-demo.rules",
+        'table inet f { chain i { type filter hook input priority 0; iif "ve-demo1" accept; }; }\n',
+    )
     host.name_up("demo")
     host.step("veth", "demo", "up", "outside")
     host.start("nft", "demo")

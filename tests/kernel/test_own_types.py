@@ -40,7 +40,10 @@ function configure_own_down_outside() { ip -n "$1" link delete "$OWN_IFNAME"; }
 
 def test_commands_with_every_kind_of_option(host: FakeHost) -> None:
     host.configure("bridge.yaml", BRIDGE)
-    host.configure("bridge-demo.yaml", "br_ifaddr: [192.0.2.1/24, '2001:db8::1/64 nodad']\nbr_note: two words; $(touch /run/pwned)\n")
+    host.configure(
+        "bridge-demo.yaml",
+        "br_ifaddr: [192.0.2.1/24, '2001:db8::1/64 nodad']\nbr_note: two words; $(touch /run/pwned)\n",
+    )
     host.start("bridge", "demo")
     link = host.links("demo")["br0"]
     assert link["ifalias"] == "two words; $(touch /run/pwned)"
@@ -65,12 +68,12 @@ def test_a_stop_undoes_what_the_start_did_even_if_the_configuration_changed(host
 
 def test_a_failing_command_is_shown_with_its_origin(host: FakeHost) -> None:
     host.configure("bridge.yaml", BRIDGE)
-    host.configure("bridge-demo.conf", "BR_IFADDR=192.0.2.1/24\nBR_IFNAME=lo\n")
+    host.configure("bridge-demo.conf", f"BR_IFADDR=192.0.2.1/24\nBR_NOTE={'x' * 300}\n")
     host.name_up("demo")
     host.step("bridge", "demo", "up", "outside")
     failed = host.step("bridge", "demo", "up", "inside", check=False)
     assert failed.returncode == 1
-    assert "ip link add lo type bridge" in failed.stderr
+    assert "ip link set br0 alias xxx" in failed.stderr
     assert "/etc/conf.d/netns/bridge-demo.conf:2" in failed.stderr
 
 
@@ -98,7 +101,10 @@ def test_bash_type_says_which_variable_is_missing(host: FakeHost) -> None:
 
 def test_bash_type_in_the_legacy_directory_and_etc_first(host: FakeHost) -> None:
     host.run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/usr/share")
-    host.write("/usr/share/systemd-netns/own.sh", "NO_CONFIG_REQUIRED=1\nconfigure_own_up_outside() { echo legacy; }\n")
+    host.write(
+        "/usr/share/systemd-netns/own.sh",
+        "NO_CONFIG_REQUIRED=1\nconfigure_own_up_outside() { echo legacy; }\n",
+    )
     host.name_up("demo")
     assert host.step("own", "demo", "up", "outside").stdout == "legacy\n"
     host.configure("own.sh", "NO_CONFIG_REQUIRED=1\nconfigure_own_up_outside() { echo etc; }\n")
@@ -113,7 +119,9 @@ def test_a_bash_type_that_others_may_write_never_runs(host: FakeHost) -> None:
 
 
 def test_every_failing_line_of_a_bash_step_ends_it(host: FakeHost) -> None:
-    host.configure("own.sh", "NO_CONFIG_REQUIRED=1\nconfigure_own_up_outside() { false; touch /run/after; }\n")
+    host.configure(
+        "own.sh", "NO_CONFIG_REQUIRED=1\nconfigure_own_up_outside() { false; touch /run/after; }\n"
+    )
     host.name_up("demo")
     assert host.step("own", "demo", "up", "outside", check=False).returncode == 1
     assert host.run("ls", "/run/after", check=False).returncode != 0

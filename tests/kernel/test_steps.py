@@ -68,10 +68,18 @@ def test_the_second_start_uses_the_cached_plan_and_an_edit_makes_a_new_one(host:
     host.configure("veth-demo.conf", VETH)
     host.start("veth", "demo")
     undo(host, "veth", "demo")
-    host.run("sh", "-c", "while [ ! -e /var/cache/netns-tools/demo@veth.plan ]; do sleep 0.05;"
-             f" {host.netnsinit} veth demo up outside; ip -n demo link delete group {device_group('veth')}; done")
+    host.run(
+        "sh",
+        "-c",
+        "while [ ! -e /var/cache/netns-tools/demo@veth.plan ]; do sleep 0.05;"
+        f" {host.netnsinit} veth demo up outside; ip -n demo link delete group {device_group('veth')}; done",
+    )
     python_is_broken = host.run(
-        "unshare", "-m", "sh", "-c", f"mount --bind /bin/false /usr/bin/python3; {host.netnsinit} veth demo up outside"
+        "unshare",
+        "-m",
+        "sh",
+        "-c",
+        f"mount --bind /bin/false /usr/bin/python3; {host.netnsinit} veth demo up outside",
     )
     assert python_is_broken.returncode == 0
     undo(host, "veth", "demo")
@@ -98,8 +106,11 @@ def test_veth_mtu_mac_and_routes(host: FakeHost) -> None:
 
 
 def test_veth_between_two_namespaces(host: FakeHost) -> None:
-    host.configure("veth-demo.yaml", "veth_nsname_outside: router\nveth_ifaddr_outside: 10.9.0.1/24\n"
-                   "veth_ifaddr_inside: [10.9.0.2/24, '2001:db8:9::2/64']\n")
+    host.configure(
+        "veth-demo.yaml",
+        "veth_nsname_outside: router\nveth_ifaddr_outside: 10.9.0.1/24\n"
+        "veth_ifaddr_inside: [10.9.0.2/24, '2001:db8:9::2/64']\n",
+    )
     host.name_up("router")
     host.start("veth", "demo")
     assert "ve-demo0" not in host.links()
@@ -115,7 +126,8 @@ def test_a_foreign_device_of_the_same_name_is_named_and_left_alone(host: FakeHos
     host.name_up("demo")
     failed = host.step("veth", "demo", "up", "outside", check=False)
     assert failed.returncode == 1
-    assert "ve-demo0" in failed.stderr and "left alone" in failed.stderr
+    assert "ve-demo0" in failed.stderr
+    assert "left alone" in failed.stderr
     undo(host, "veth", "demo")
     assert host.links()["ve-demo0"]["linkinfo"]["info_kind"] == "bridge"
 
@@ -167,7 +179,8 @@ def test_macvlan_without_its_parent_names_it(host: FakeHost) -> None:
     host.name_up("demo")
     failed = host.step("macvlan", "demo", "up", "outside", check=False)
     assert failed.returncode == 1
-    assert "absent0" in failed.stderr and "MACVLAN_PARENT_IFNAME" in failed.stderr
+    assert "absent0" in failed.stderr
+    assert "MACVLAN_PARENT_IFNAME" in failed.stderr
 
 
 def test_lo_comes_up(host: FakeHost) -> None:

@@ -30,7 +30,7 @@ configure_own_down_outside() { ip -n "$1" link delete "$OWN_IFNAME"; }
 
 @dataclass
 class Case:
-    """A type, its files below /etc/conf.d/netns (``NAME`` stands for the namespace), and what it brings up."""
+    """A type, its files below /etc/conf.d/netns (``NAME``: the namespace), and what it brings up."""
 
     nstype: str
     is_up: str
@@ -101,7 +101,11 @@ CASES = [
         "bridge",
         "ip -n NAME link show br0",
         {"bridge.yaml": BRIDGE_TYPE},
-        edit=("bridge-NAME.conf", "BR_IFNAME=br1\n", "ip -n NAME link show br1 && ! ip -n NAME link show br0"),
+        edit=(
+            "bridge-NAME.conf",
+            "BR_IFNAME=br1\n",
+            "ip -n NAME link show br1 && ! ip -n NAME link show br0",
+        ),
         broken=("bridge-NAME.conf", "BR_IFNAME=sixteencharacters\n"),
     ),
     Case(

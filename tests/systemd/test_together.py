@@ -43,7 +43,10 @@ def test_any_order_of_start_and_stop(machine: Machine, order: tuple[str, ...]) -
 def test_loopback_leaves_with_the_firewall_that_pulled_it_in(machine: Machine) -> None:
     machine.write("/etc/conf.d/netns/nft-demo.rules", OPEN)
     machine.run("netns-update; systemctl start netns-nft@demo")
-    machine.run("systemctl is-active netns-lo@demo; systemctl restart netns-nft@demo; systemctl is-active netns-lo@demo")
+    machine.run(
+        "systemctl is-active netns-lo@demo && systemctl restart netns-nft@demo"
+        " && systemctl is-active netns-lo@demo"
+    )
     machine.run("systemctl stop netns-nft@demo")
     gone(machine, "demo")
 
@@ -58,9 +61,13 @@ def test_loopback_that_a_user_started_stays(machine: Machine) -> None:
 
 def test_loopback_that_another_unit_needs_stays(machine: Machine) -> None:
     machine.write("/etc/conf.d/netns/nft-demo.rules", OPEN)
-    machine.write("/etc/systemd/system/needs-lo.service",
-                  "[Unit]\nRequires=netns-lo@demo.service\n[Service]\nExecStart=/bin/sleep 1000\n")
-    machine.run("netns-update --daemon-reload; systemctl start netns-nft@demo needs-lo; systemctl stop netns-nft@demo")
+    machine.write(
+        "/etc/systemd/system/needs-lo.service",
+        "[Unit]\nRequires=netns-lo@demo.service\n[Service]\nExecStart=/bin/sleep 1000\n",
+    )
+    machine.run(
+        "netns-update --daemon-reload; systemctl start netns-nft@demo needs-lo; systemctl stop netns-nft@demo"
+    )
     machine.wait_for("! systemctl is-active -q netns_outside-nft@demo")
     machine.run("systemctl is-active needs-lo netns-lo@demo")
     machine.run("systemctl stop needs-lo; rm /etc/systemd/system/needs-lo.service; systemctl daemon-reload")
@@ -79,8 +86,10 @@ def test_rules_are_there_before_a_link_is_up(machine: Machine) -> None:
     """A ruleset that is slow to load: the link waits for it."""
     machine.write("/etc/conf.d/netns/veth-demo.conf", VETH)
     elements = ", ".join(f"10.{a}.{b}.{c}" for a in range(2) for b in range(200) for c in range(100))
-    machine.write("/etc/conf.d/netns/nft-demo.rules",
-                  f"table inet filter {{ set s {{ type ipv4_addr; elements = {{ {elements} }}; }}; }}\n")
+    machine.write(
+        "/etc/conf.d/netns/nft-demo.rules",
+        f"table inet filter {{ set s {{ type ipv4_addr; elements = {{ {elements} }}; }}; }}\n",
+    )
     machine.run("netns-update; systemctl start netns-veth@demo netns-nft@demo")
     loaded, up = (
         int(machine.run(f"systemctl show -P {stamp} {unit}").stdout)
@@ -96,7 +105,8 @@ def test_saved_rules_come_back_exactly(machine: Machine) -> None:
     machine.write("/etc/conf.d/netns/nft-demo.rules", OPEN)
     machine.run("netns-update; systemctl start netns-nft@demo")
     live = """
-    add set inet filter friends { type ipv4_addr; flags interval; elements = { 10.0.0.0/8, 192.0.2.1-192.0.2.9 } }
+    add set inet filter friends { type ipv4_addr; flags interval
+        elements = { 10.0.0.0/8, 192.0.2.1-192.0.2.9 } }
     add map inet filter ports { type inet_service : verdict; elements = { 22 : accept, 80 : drop } }
     add counter inet filter hits { packets 7 bytes 420 }
     add rule inet filter input ip saddr @friends counter packets 3 bytes 99 tcp dport vmap @ports
@@ -141,12 +151,16 @@ def test_the_other_end_in_another_namespace(machine: Machine) -> None:
 
 def test_two_namespaces_that_name_each_other(machine: Machine) -> None:
     machine.write("/etc/conf.d/netns/veth-one.conf", VETH + "VETH_NSNAME_OUTSIDE=two\n")
-    machine.write("/etc/conf.d/netns/veth-two.conf", VETH.replace("10.9", "10.8") + "VETH_NSNAME_OUTSIDE=one\n")
+    machine.write(
+        "/etc/conf.d/netns/veth-two.conf", VETH.replace("10.9", "10.8") + "VETH_NSNAME_OUTSIDE=one\n"
+    )
     for name in ("one", "two"):
         machine.write(f"/etc/conf.d/netns/nft-{name}.rules", OPEN)
     machine.run("netns-update; systemctl start netns-veth@one netns-veth@two netns-nft@one netns-nft@two")
     machine.run("ip netns exec two ping -c1 -W2 10.9.0.2; ip netns exec one ping -c1 -W2 10.8.0.2")
-    assert "ordering cycle" not in machine.run("journalctl -b -q --no-pager | grep -i cycle", check=False).stdout
+    assert (
+        "ordering cycle" not in machine.run("journalctl -b -q --no-pager | grep -i cycle", check=False).stdout
+    )
 
 
 def test_a_foreign_device_of_the_same_name_survives(machine: Machine) -> None:
@@ -184,9 +198,14 @@ def test_a_type_in_use_is_not_removed_from_under_it(machine: Machine) -> None:
 
 def test_a_service_inside_sees_the_namespaces_files(machine: Machine) -> None:
     machine.write("/etc/netns/demo/resolv.conf", "nameserver 192.0.2.53\n")
-    machine.write("/etc/conf.d/netns/own.sh", "NO_CONFIG_REQUIRED=1\nconfigure_own_up_inside() { cat /etc/resolv.conf > /run/seen; }\n")
+    machine.write(
+        "/etc/conf.d/netns/own.sh",
+        "NO_CONFIG_REQUIRED=1\nconfigure_own_up_inside() { cat /etc/resolv.conf > /run/seen; }\n",
+    )
     machine.write("/etc/conf.d/netns/own-demo.conf", "")
-    machine.run("echo 'nameserver 198.51.100.1' > /etc/resolv.conf; netns-update; systemctl start netns-own@demo")
+    machine.run(
+        "echo 'nameserver 198.51.100.1' > /etc/resolv.conf; netns-update; systemctl start netns-own@demo"
+    )
     assert machine.read("/run/seen") == "nameserver 192.0.2.53\n"
 
 

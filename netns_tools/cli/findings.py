@@ -39,6 +39,7 @@ def collect(paths: Paths, only: Key | None = None) -> tuple[list[Key], list[Find
     survey.machine = observe_machine(paths, states)
     findings = [Finding(problem) for problem in check_directories(paths.conf, paths)]
     findings += _load(survey, known, paths)
+    findings += _scripts(known)
     findings += _load_rules(survey, paths)
     findings += check_survey(survey)
     findings += _try_rules(survey)
@@ -92,6 +93,14 @@ def _load(survey: Survey, known: Known, paths: Paths) -> list[Finding]:
             problems = [*problems, Problem(error.message, hint=error.hint)]
         findings += [Finding(problem, [one.key]) for problem in problems]
     return findings
+
+
+def _scripts(known: Known) -> list[Finding]:
+    """Ask bash about the scripts of bash types."""
+    from netns_tools.cli.scripts import script_problems
+
+    scripts = (one for one in known.types.values() if one.kind == "bash")
+    return [Finding(problem) for one in scripts for problem in script_problems(one)]
 
 
 def _typeless(one: Instance) -> Finding:

@@ -23,9 +23,10 @@ def test_a_finding_shows_line_caret_and_hint(machine: Machine) -> None:
     machine.write("veth-b.conf", 'VETH_IFADDR_OUTSIDE="10.1.0.1/24"\nVETH_IFADDR_INSIDE="10.2.0.2/24"\n')
     result = machine.run("check")
     assert result.code == 2
+    conf = "/etc/conf.d/netns"
     assert (
-        "/etc/conf.d/netns/veth-b.conf:1:22: error: address 10.1.0.1/24 is used twice: "
-        "in VETH_IFADDR_OUTSIDE of veth@b and in /etc/conf.d/netns/veth-a.conf:1 (VETH_IFADDR_OUTSIDE of veth@a)\n"
+        f"{conf}/veth-b.conf:1:22: error: address 10.1.0.1/24 is used twice: in VETH_IFADDR_OUTSIDE of veth@b"
+        f" and in {conf}/veth-a.conf:1 (VETH_IFADDR_OUTSIDE of veth@a)\n"
         '    VETH_IFADDR_OUTSIDE="10.1.0.1/24"\n'
         "                         ^^^^^^^^^^^\n"
         "  hint: give each device an address of its own\n"
@@ -198,3 +199,13 @@ def test_real_shell_is_run_by_bash_as_at_a_start(machine: Machine) -> None:
     assert machine.check() == []
     machine.veth("a", more="VETH_MTU=$(echo tiny)\n")
     assert "tiny" in machine.messages()
+
+
+def test_bash_types_are_read_and_not_run(machine: Machine) -> None:
+    machine.write("one.sh", f"touch {machine.root}/ran\nconfigure_one_up_inside() {{ :; }}\n")
+    assert machine.check() == []
+    assert not (machine.root / "ran").exists()
+    machine.write("two.sh", "configure_two_up_inside() {\n  if true; then\n}\n")
+    assert "two.sh:3: bash: syntax error near unexpected token" in machine.messages()
+    machine.write("two.sh", "configure_tow_up_inside() { :; }\n")
+    assert "no function of type two in here" in machine.messages()

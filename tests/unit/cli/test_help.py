@@ -12,6 +12,7 @@ import pytest
 
 from netns_tools import __version__
 from netns_tools.cli import completion, man, netnsctl, nft_save
+from netns_tools.cli.roff import Page
 
 if TYPE_CHECKING:
     from .conftest import Machine
@@ -40,7 +41,7 @@ def test_program(machine: Machine, command: click.Command) -> None:
 
 @pytest.mark.parametrize("name", SUBCOMMANDS)
 def test_a_subcommand_is_a_file_of_its_name(name: str) -> None:
-    command = netnsctl.command.get_command(click.Context(netnsctl.command), name)
+    command = netnsctl.Subcommands().get_command(click.Context(netnsctl.command), name)
     assert command is not None
     assert command.name == name
     assert command.short_help
@@ -96,7 +97,7 @@ def test_man_pages(machine: Machine, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")
 @pytest.mark.parametrize("page", list(man.pages()), ids=lambda page: page.file)
-def test_man_page_has_no_warnings(page: man.Page) -> None:
+def test_man_page_has_no_warnings(page: Page) -> None:
     result = subprocess.run(
         ["groff", "-man", "-ww", "-Tutf8", "-z"], input=page.text(), capture_output=True, text=True,
         check=True, timeout=30,

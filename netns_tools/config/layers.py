@@ -117,6 +117,7 @@ class _Loader:
             else:
                 self.load_shell(path, text)
         except ConfigError as error:
+            self.found.append(path)  # it is there, whatever is wrong with it
             self.layers_broken = True
             self.problems += error.problems
 

@@ -34,8 +34,9 @@ builtin source "$1"
 builtin set --
 builtin source "$__netns_file"
 __netns_status=$?
+unset -f builtin
 builtin set +eux
-builtin unset -f command_not_found_handle builtin
+builtin unset -f command_not_found_handle
 builtin unset IFS
 while builtin read -r __netns_name; do
     [[ -v $__netns_name || ${!__netns_name@a} == *[aA]* ]] || builtin continue

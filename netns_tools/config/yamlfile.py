@@ -104,7 +104,6 @@ class _Builder:
         self.root: Node | None = None
         self.open: list[tuple[Node, list[Node]]] = []  # collections not yet ended, with their children
         self.documents = 0
-        self.skipped = 0  # depth inside something that is refused
 
     def place(self, event: Any, text: str = "") -> Value:
         mark, end = event.start_mark, event.end_mark
@@ -131,20 +130,16 @@ class _Builder:
             node.place.text = node.scalar or ""
             self.add(node)
         elif kind in ("MappingStartEvent", "SequenceStartEvent"):
-            if self.skipped or len(self.open) >= _DEPTH_MAX:
-                if not self.skipped:
-                    self.refuse(event, "nested too deep")
-                self.skipped += 1
-            else:
-                self.open.append((Node(self.place(event)), []))
+            if len(self.open) >= _DEPTH_MAX:
+                self.refuse(event, "nested too deep")
+                # At once: the time that libyaml takes grows with the square of the depth.
+                raise ConfigError(self.problems)
+            self.open.append((Node(self.place(event)), []))
         elif kind in ("MappingEndEvent", "SequenceEndEvent"):
-            if self.skipped:
-                self.skipped -= 1
-            else:
-                self.end(kind == "MappingEndEvent")
+            self.end(kind == "MappingEndEvent")
 
     def add(self, node: Node) -> None:
-        if self.skipped or self.documents > 1:
+        if self.documents > 1:
             return
         if self.open:
             self.open[-1][1].append(node)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -96,7 +97,7 @@ done
         self.process.stdin.flush()
         answer = b""
         while not answer.endswith(b"\0"):
-            answer += self.process.stdout.read1()
+            answer += os.read(self.process.stdout.fileno(), 1 << 20)
         status, *values = answer.decode()[:-1].split("\1")
         if status != "0":
             return None

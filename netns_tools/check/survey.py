@@ -83,8 +83,11 @@ class Finding:
 def at(
     value: Value | None, message: str, *, word: str = "", hint: str = "", severity: str = "error"
 ) -> Problem:
-    """A problem at a value, if there is one; with ``word`` the caret stands under that word."""
-    if value is None:
+    """A problem at a value; with ``word`` the caret stands under that word.
+
+    A default has no place: the file that defines a type is nothing that an administrator edits.
+    """
+    if value is None or not value.source:
         return Problem(message, hint=hint, severity=severity)
     return value.problem(message, part=word, hint=hint, severity=severity)
 

@@ -199,8 +199,8 @@ def _own_fault(problem: Problem) -> bool:
 def _stale_units(survey: Survey, paths: Paths) -> list[Finding]:
     """Unit files that netns-update would change. Below a root where it never ran there is nothing to compare.
 
-    The drop-in of an instance that is not in use yet is worth mentioning and no more:
-    a start works without it, it is about boot.
+    The drop-in of an instance that is not enabled is worth mentioning and no more: it is
+    about the order at boot, and a start works without it.
     """
     from netns_tools.units.unitfile import owner_of
     from netns_tools.units.update import Update, Watch
@@ -216,9 +216,11 @@ def _stale_units(survey: Survey, paths: Paths) -> list[Finding]:
                 Problem(f"cannot compare unit files: {error.message}", hint=error.hint, severity="warning")
             )
         ]
-    used = {one.key for one in survey.instances if one.used}
+    enabled = {one.key for one in survey.instances if one.enabled}
     later = [
-        change for change in changes if change.verb == "create" and _is_of_unused(owner_of(change.file), used)
+        change
+        for change in changes
+        if change.verb == "create" and _is_of_other(owner_of(change.file), enabled)
     ]
     now = [change for change in changes if change not in later]
     return [
@@ -236,8 +238,8 @@ def _stale_units(survey: Survey, paths: Paths) -> list[Finding]:
     ]
 
 
-def _is_of_unused(key: Key | None, used: set[Key]) -> bool:
-    return key is not None and key[1] != "" and key not in used
+def _is_of_other(key: Key | None, enabled: set[Key]) -> bool:
+    return key is not None and key[1] != "" and key not in enabled
 
 
 def _listed(changes: list[Change], most: int = 3) -> str:

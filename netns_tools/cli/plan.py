@@ -96,9 +96,7 @@ def plan_sections(files: dict[str, list[str]], nstype: str, name: str) -> list[S
             for command, origin in [_command(line, step, tool, name)]
         ]
         if "bash" in files:
-            commands.append(
-                {"command": f"configure_{nstype}_{step.replace('-', '_')} {name}", "from": "bash"}
-            )
+            commands += _function(files["bash"], f"configure_{nstype}_{step.replace('-', '_')}", name)
         if step == "down-inside":
             commands += [{"command": one, "from": None} for one in _undo(files, nstype, name)]
         sections.append(
@@ -109,6 +107,17 @@ def plan_sections(files: dict[str, list[str]], nstype: str, name: str) -> list[S
             }
         )
     return sections
+
+
+def _function(note: list[str], function: str, name: str) -> list[dict[str, str | None]]:
+    """The call of a bash type's function, if its script (the first file of the note) seems to have it."""
+    script = next(iter(note), "").removeprefix("source ")
+    try:
+        with open(script, encoding="utf-8", errors="surrogateescape") as file:
+            there = function in file.read()
+    except OSError:
+        there = True
+    return [{"command": f"{function} {name}", "from": script}] if there else []
 
 
 def _command(line: str, step: str, tool: str, name: str) -> tuple[str, str | None]:

@@ -27,6 +27,8 @@ def save_rules(name: str, paths: Paths) -> tuple[str, list[str]]:
 
     Raises NetnsToolsError, and then the file is as it was.
     """
+    if os.geteuid() != 0:
+        raise NetnsToolsError("rules are saved as root", hint=f"sudo netns-nft-save {name}")
     _require_active(name, paths)
     target = f"{paths.conf}/nft-{name}.rules"
     _refuse_target(target)
@@ -90,7 +92,7 @@ def _refuse_target(target: str) -> None:
     """Never write through a link, over another user's file or into a directory that others may change."""
     directory = os.path.dirname(target)
     status = os.stat(directory)
-    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+    if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         raise NetnsToolsError(
             f"nothing saved: users other than root may write to {directory}",
             hint=f"chown root:root {directory} && chmod go-w {directory}",
@@ -104,7 +106,7 @@ def _refuse_target(target: str) -> None:
         raise NetnsToolsError(
             f"nothing saved: {target} is {kind}", hint=f"move it away: mv {target} {target}.old"
         )
-    if status.st_uid != os.geteuid():
+    if status.st_uid != 0:
         raise NetnsToolsError(
             f"nothing saved: {target} belongs to user {status.st_uid}, not to root",
             hint=f"look who wrote it, then: chown root:root {target}",
@@ -154,7 +156,7 @@ def _write_new(path: str, text: str) -> None:
     with open(descriptor, "w", encoding="utf-8", errors="surrogateescape") as file:
         file.write(text)
         file.flush()
-        os.fchown(descriptor, os.geteuid(), os.getegid())
+        os.fchown(descriptor, 0, 0)
         os.fchmod(descriptor, 0o644)
         os.fsync(descriptor)
 

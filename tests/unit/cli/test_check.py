@@ -209,3 +209,36 @@ def test_bash_types_are_read_and_not_run(machine: Machine) -> None:
     assert "two.sh:3: bash: syntax error near unexpected token" in machine.messages()
     machine.write("two.sh", "configure_tow_up_inside() { :; }\n")
     assert "no function of type two in here" in machine.messages()
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ("VETH_IFNAME_INSIDE=a-name-of-nineteen-", "has 19 characters; Linux allows 15"),
+        ("VETH_MAC_INSIDE=01:00:5e:00:00:01", "multicast"),
+        ("VETH_IFADDR_INSIDE=10.0.0.2", "10.0.0.2"),
+        ("VETH_IFADR_INSIDE=10.0.0.2/24", "did you mean VETH_IFADDR_INSIDE?"),
+        ("VETH_NSNAME_OUTSIDE=router", "for which no type is configured"),
+        ("VETH_IFNAME='a b'", "VETH_IFNAME"),
+        ("if then", "syntax error"),
+    ],
+)
+def test_what_one_line_can_get_wrong(machine: Machine, more: str, words: str) -> None:
+    machine.veth("a", more=f"{more}\n")
+    found = machine.check()
+    assert any(words in f"{one['message']} {one['hint']}" and one["line"] == 3 for one in found)
+
+
+def test_ve_names_while_networkd_manages_them(machine: Machine) -> None:
+    machine.veth("a")
+    machine.write("usr/lib/systemd/network/80-container-ve.network", "[Match]\nName=ve-*\nDriver=veth\n")
+    assert machine.check() == []
+    wants = machine.root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "systemd-networkd.service").symlink_to("/lib/systemd/system/systemd-networkd.service")
+    assert "systemd-networkd manages ve-a0" in machine.messages()
+    machine.write("etc/systemd/network/79-netns-tools.network", "[Match]\nName=ve-*\n[Link]\nUnmanaged=yes\n")
+    assert machine.check() == []
+    (machine.root / "etc/systemd/network/79-netns-tools.network").unlink()
+    (machine.root / "etc/systemd/network/80-container-ve.network").symlink_to("/dev/null")
+    assert machine.check() == []

@@ -73,3 +73,10 @@ def test_running(machine: Machine) -> None:
 def test_names_are_no_paths(machine: Machine) -> None:
     assert machine.run("plan", "veth", "../../etc", "--running").code == 2
     assert machine.run("plan", "../x", "a", "--running").code == 2
+
+
+def test_bash_type(machine: Machine) -> None:
+    """What a script does is known to the script alone."""
+    machine.write("own.sh", "NO_CONFIG_REQUIRED=1\nconfigure_own_up_inside() { :; }\n")
+    result = machine.run("plan", "own", "a")
+    assert result.out == "inside: a\n  configure_own_up_inside a  # /etc/conf.d/netns/own.sh\n"

@@ -241,7 +241,7 @@ def _load_plain(
     try:
         stamp = _stamp(path)
         cached = cache.get(path)
-        if cached and cached[0] == stamp:
+        if isinstance(cached, tuple) and cached[0] == stamp:
             return cached[1], True
         if data is None:
             with open(path, "rb", buffering=0) as file:

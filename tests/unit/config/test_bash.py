@@ -52,7 +52,9 @@ def test_variables(file: Path, text: str, expected: dict[str, str]) -> None:
     assert {name: value.text for name, value in run(file, text).items()} == expected
 
 
-def test_surroundings_are_clean(file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+def test_surroundings_are_clean(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("SECRET", "1")
     monkeypatch.setenv("BASH_ENV", "/nonexistent")
     values = run(file, "E=$(env | sort | cut -d= -f1 | tr '\\n' ' ')\nread -r X\necho out; echo err >&2\n")
@@ -94,7 +96,9 @@ def test_the_place_of_an_assignment(file: Path) -> None:
         ("set -e\nfalse\n", "", "bash ended"),
     ],
 )
-def test_a_file_that_is_not_read_to_its_end_is_refused(file: Path, text: str, line: str, message: str) -> None:
+def test_a_file_that_is_not_read_to_its_end_is_refused(
+    file: Path, text: str, line: str, message: str
+) -> None:
     told = refused(file, text)
     assert told.startswith(f"veth.conf{line}")
     assert message in told

@@ -52,7 +52,10 @@ def test_places_of_values_and_entries() -> None:
     values = flat("a: 1\nb:\n  - x\n  - yy\n")
     assert (values["a"].line, values["a"].column, values["a"].width) == (1, 4, 1)
     assert values["b"].entries
-    assert [(entry.line, entry.column, entry.width) for entry in values["b"].entries] == [(3, 5, 1), (4, 5, 2)]
+    assert [(entry.line, entry.column, entry.width) for entry in values["b"].entries] == [
+        (3, 5, 1),
+        (4, 5, 2),
+    ]
 
 
 def test_a_problem_as_it_is_shown() -> None:

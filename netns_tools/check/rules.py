@@ -33,17 +33,17 @@ def _not_flushing(survey: Survey) -> list[Finding]:
 def _not_enabled(survey: Survey) -> list[Finding]:
     """Namespaces whose rules are there and would not be loaded, while their links come up."""
     findings = []
-    used = {one.key for one in survey.instances if one.used}
+    enabled = {one.key for one in survey.instances if one.enabled}
     for name in dict.fromkeys(one.name for one in survey.instances):
         path = f"{survey.conf}/nft-{name}.rules"
-        others = sorted(nstype for nstype, other in used if other == name and nstype not in ("nft", "lo"))
-        if path not in survey.rules or ("nft", name) in used or not others:
+        others = sorted(nstype for nstype, other in enabled if other == name and nstype not in ("nft", "lo"))
+        if path not in survey.rules or ("nft", name) in enabled or not others:
             continue
         links = ", ".join(label((nstype, name)) for nstype in others)
         findings.append(
             Finding(
                 Problem(
-                    f"these rules are not used: netns-nft@{name} is not enabled, and {links} is",
+                    f"these rules are not loaded at boot: netns-nft@{name} is not enabled, and {links} is",
                     path=path,
                     severity="warning",
                     hint=f"systemctl enable --now {unit('nft', name)}",

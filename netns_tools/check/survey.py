@@ -34,11 +34,6 @@ class Instance:
         """TYPE and NAME."""
         return self.nstype, self.name
 
-    @property
-    def used(self) -> bool:
-        """Whether it is there now or will be after a boot."""
-        return self.enabled or self.running or self.state == "active"
-
 
 @dataclass(slots=True)
 class NetworkFile:

@@ -147,7 +147,7 @@ def _try_rules(survey: Survey) -> list[Finding]:
     """Ask nft about every rules file, in a namespace with the devices that NAME will have; as root only."""
     if os.geteuid() != 0:
         return []
-    from netns_tools.cli.rules import try_rules
+    from netns_tools.kernel.nft import try_rules
 
     created = created_devices(survey)
     findings = []

@@ -7,9 +7,9 @@ systemd to ask: then files say what they can.
 from __future__ import annotations
 
 import os
-import subprocess
 
 from netns_tools.check.survey import Instance, Machine, NetworkFile
+from netns_tools.errors import NetnsToolsError
 from netns_tools.host import systemd
 from netns_tools.units.unitfile import split_unit
 
@@ -36,17 +36,10 @@ def unit_states(paths: Paths) -> dict[str, str] | None:
     """State of each loaded unit of ours and of networkd, in one call; None where no systemd answers."""
     if paths.root or not systemd.is_running():
         return None
-    command = ["systemctl", "list-units", "--all", "--full", "--plain", "--no-legend", "--no-pager", *_UNITS]
     try:
-        answer = subprocess.run(
-            command, capture_output=True, text=True, errors="surrogateescape", timeout=20, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
+        return systemd.states(_UNITS)
+    except NetnsToolsError:
         return None
-    if answer.returncode:
-        return None
-    rows = (line.split(None, 4) for line in answer.stdout.splitlines())
-    return {row[0]: row[2] for row in rows if len(row) >= 4}
 
 
 def add_states(instances: Iterable[Instance], states: dict[str, str] | None) -> list[Instance]:

@@ -28,7 +28,7 @@ def command(name: str, paths: Paths) -> int:
       ip netns exec demo nft add rule inet filter input tcp dport 22 accept && netns-nft-save demo
     """
     from netns_tools.cli.instances import check_names
-    from netns_tools.cli.rules import save_rules
+    from netns_tools.kernel.nft import save_rules
 
     check_names("nft", name)
     path, left_out = save_rules(name, paths)

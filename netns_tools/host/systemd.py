@@ -62,6 +62,18 @@ def stop(unit: str) -> None:
     _systemctl("stop", "--no-block", "--", unit)
 
 
+def states(patterns: Iterable[str]) -> dict[str, str]:
+    """Loaded units that match a glob, with their states (active, failed, ...). Raises ``NetnsToolsError``."""
+    text = _systemctl("list-units", "--all", "--full", "--plain", "--no-legend", *patterns)
+    rows = (line.split(maxsplit=4) for line in text.splitlines())
+    return {row[0]: row[2] for row in rows if len(row) >= 4}
+
+
+def state(unit: str) -> str:
+    """The state of one unit; ``inactive`` when there is none of that name. Raises ``NetnsToolsError``."""
+    return _systemctl("show", "--property=ActiveState", "--value", "--", unit).strip()
+
+
 def reset_failed(names: Iterable[str]) -> None:
     """Forget that units have failed. Raises ``NetnsToolsError``."""
     _systemctl("reset-failed", "--", *names)

@@ -165,6 +165,7 @@ def test_rules_that_nothing_loads(machine: Machine) -> None:
     wants = machine.root / "etc/systemd/system/multi-user.target.wants"
     wants.mkdir(parents=True)
     (wants / "netns-veth@a.service").symlink_to("../netns-veth@.service")
+    (machine.root / "run/netns-tools/a/nft").mkdir(parents=True)  # running is not enough
     assert "netns-nft@a is not enabled, and veth@a is" in machine.messages()
     (wants / "netns-nft@a.service").symlink_to("../netns-nft@.service")
     assert "not enabled" not in machine.messages()

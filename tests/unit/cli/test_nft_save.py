@@ -196,10 +196,10 @@ def test_a_file_that_a_killed_save_left_behind(demo: Namespace) -> None:
 
 
 def test_what_nft_cannot_load_again_is_not_saved(demo: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
-    from netns_tools.cli import rules
+    from netns_tools.kernel import nft
 
     demo.save()
-    monkeypatch.setattr(rules, "_head", lambda _name: "flush ruleset\nnonsense\n")
+    monkeypatch.setattr(nft, "_head", lambda _name: "flush ruleset\nnonsense\n")
     demo.refused("nft cannot load what it lists for demo: /dev/stdin:2:9-9: Error: syntax error")
 
 

@@ -6,8 +6,9 @@ import os
 import stat
 import subprocess
 
-from netns_tools.cli.ruleset import blocked, iptables_rule, owned_tables, split_tables, vanished_devices
 from netns_tools.errors import NetnsToolsError
+from netns_tools.host import systemd
+from netns_tools.kernel.ruleset import blocked, iptables_rule, owned_tables, split_tables, vanished_devices
 from netns_tools.names import name_unit, unit
 
 TYPE_CHECKING = False
@@ -71,15 +72,9 @@ def _require_active(name: str, paths: Paths) -> None:
     """Refuse unless the namespace's unit is active; below another root, unless the namespace is there."""
     remedy = f"start it: systemctl start {unit('nft', name)}"
     if not paths.root:
-        answer = subprocess.run(
-            ["systemctl", "show", "--property=ActiveState", "--value", name_unit(name)],
-            capture_output=True,
-            text=True,
-            timeout=_TIMEOUT,
-            check=False,
-            env=_ENVIRONMENT,
-        )
-        state = answer.stdout.strip() or _one_line(answer.stderr)
+        if not systemd.is_running():
+            raise NetnsToolsError(f"systemd does not run here, so {name_unit(name)} cannot be active")
+        state = systemd.state(name_unit(name))
         if state != "active":
             raise NetnsToolsError(
                 f"namespace {name} is not running: {name_unit(name)} is {state}", hint=remedy

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from netns_tools.check.rules import nft_problems
-from netns_tools.cli.ruleset import blocked, iptables_rule, owned_tables, split_tables, vanished_devices
+from netns_tools.kernel.ruleset import blocked, iptables_rule, owned_tables, split_tables, vanished_devices
 
 LISTING = """\
 table inet filter {

@@ -17,6 +17,7 @@ nor processes. It needs root, and only the standard library: the demo uses it to
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import itertools
@@ -226,6 +227,14 @@ class Machine:
         said = self._console.read().decode(errors="replace")[-4000:]
         raise MachineError(f"{self.name} ({self.release}) does not boot:\n{said}")
 
+    def _drain(self) -> None:
+        """Read what systemd said since: it reports each daemon-reload, and hangs when nobody listens."""
+        if self._notify is not None:
+            self._notify.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                while True:
+                    self._notify.recv(4096)
+
     # ---- what a test does with it
 
     def run(
@@ -240,6 +249,7 @@ class Machine:
 
         With ``check`` a status other than 0 is a MachineError that shows what was printed.
         """
+        self._drain()
         done = subprocess.run(
             self.command(command),
             input=stdin,

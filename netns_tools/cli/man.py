@@ -54,7 +54,7 @@ def program_page(program: str) -> Page:
 
     module = import_module(PROGRAMS[program])
     top = next(value for value in vars(module).values() if isinstance(value, click.Command))
-    context = click.Context(top, info_name=program)
+    context = click.Context(top, info_name=program, **top.context_settings)
     text = Help(top)
     page = Page(program, 8, text.summary, __version__)
     page.heading("synopsis")
@@ -86,7 +86,7 @@ _EXIT_CODES = (
 def _subcommand(page: Page, parent: click.Context, group: click.Group, name: str) -> None:
     sub = group.get_command(parent, name)
     assert sub is not None
-    context = click.Context(sub, parent=parent, info_name=name)
+    context = click.Context(sub, parent=parent, info_name=name, **sub.context_settings)
     text = Help(sub)
     page.subheading(_synopsis(context).replace("`", ""))
     page.paragraph(text.summary_sentence)

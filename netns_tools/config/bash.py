@@ -2,7 +2,7 @@
 
 bash runs without start-up files, with nothing but PATH and LC_ALL in its environment,
 standard input from /dev/null, standard output on standard error, for at most
-TIME_LIMIT seconds. Variables of lower layers are shell variables in scope, not
+TIME_LIMIT seconds and 16 MiB of output. Variables of lower layers are shell variables in scope, not
 environment; functions and arrays of lower files are handed on as well.
 """
 
@@ -28,6 +28,7 @@ command_not_found_handle() {
     builtin printf 'missing\0%s\0%s\0%s\0' "$1" "${2-}" "${BASH_LINENO[0]}" >&"$__netns_fd"
     builtin return 127
 }
+builtin ulimit -f 16384
 __netns_fd=$3
 __netns_file=$2
 builtin source "$1"

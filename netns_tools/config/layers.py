@@ -117,7 +117,8 @@ class _Loader:
             else:
                 self.load_shell(path, text)
         except ConfigError as error:
-            self.found.append(path)  # it is there, whatever is wrong with it
+            if path not in self.found:
+                self.found.append(path)  # it is there, whatever is wrong with it
             self.layers_broken = True
             self.problems += error.problems
 

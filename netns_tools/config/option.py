@@ -25,6 +25,8 @@ _DIGITS = frozenset("0123456789")
 # The loopback device, and two directories beside those of the devices in /proc/sys/net/*/conf.
 _TAKEN_NAMES = ("lo", "all", "default")
 
+_PROBLEMS_MAX = 20  # of one option: after so many the rest adds nothing
+
 TRUE_WORDS = ("yes", "true", "1")
 FALSE_WORDS = ("no", "false", "0")
 
@@ -165,10 +167,14 @@ def _check_list(option: Option, value: Value) -> list[Problem]:
             problems.append(
                 place.problem(f"{option.name}: {strange} is not allowed in {entry!r}", part=entry, hint=hint)
             )
+            if len(problems) >= _PROBLEMS_MAX:
+                return problems
             continue
         words = split_words(entry)
         found = _ENTRY_CHECKS[option.kind](option, words, place)
         problems += found
+        if len(problems) >= _PROBLEMS_MAX:
+            return problems
         if not any(problem.severity == "error" for problem in found):
             good.append((words, place, entry))
     problems += _together(option, good)

@@ -42,7 +42,8 @@ PROBLEMS_MAX = 50
 
 _BASH_INTERNAL = frozenset("\1\x7f")  # bash's own marks in words (CTLESC, CTLNUL): it mixes them up
 _DEPTH_MAX = 32
-_PATTERN_MAX = 2048
+_PATTERN_WORK_MAX = 1 << 15
+_EXPANDED_MAX = 1 << 23  # characters of all values of a file together: A=$A$A doubles with each line
 
 
 def _words(text: str) -> frozenset[str]:
@@ -160,6 +161,7 @@ class _Reader:
         self.fatal = False
         self.live = True
         self.depth = 0
+        self.expanded = 0
         self._line_start, self._line_end, self._line = 0, -1, ""
         self._counted_pos = 0
         self._counted_line = 1
@@ -314,6 +316,7 @@ class _Reader:
         self.record(name, value, value_start, self.pos)
 
     def record(self, name: str, value: str, start: int, end: int) -> None:
+        self.count(value)
         self.variables[name] = value
         line, column, source = self.place(start)
         width = max(1, min(end - start, len(source) - column + 1))
@@ -526,9 +529,17 @@ class _Reader:
         if is_shell_own(name):
             raise self.real(f"${name} belongs to the shell")
         value = self.variables.get(name)
-        if value and not _BASH_INTERNAL.isdisjoint(value):
-            raise self.real("a control character")
+        if value:
+            self.count(value)
+            if not _BASH_INTERNAL.isdisjoint(value):
+                raise self.real("a control character")
         return value
+
+    def count(self, value: str) -> None:
+        """Bound what the values of a file hold together."""
+        self.expanded += len(value)
+        if self.expanded > _EXPANDED_MAX:
+            raise self.mistake(self.pos - 1, "the values of this file grow without bound")
 
     def braced(self, quoted: bool) -> str:
         """``${...}``."""
@@ -678,7 +689,7 @@ def _strip_match(value: str, pieces: list[tuple[str, bool]], prefix: bool, longe
             if character in "[]\\()|" and not quoted:
                 raise RealShell("a pattern", 0)
             tokens.append(character if character in "*?" and not quoted else "=" + character)
-    if len(value) > _PATTERN_MAX or len(tokens) > _PATTERN_MAX:
+    if len(value) * len(tokens) > _PATTERN_WORK_MAX:
         raise RealShell("a long pattern", 0)
     if not prefix:
         value = value[::-1]

@@ -12,9 +12,30 @@ from netns_tools.config.address import parse, render
 
 PROFILE = settings(max_examples=400, deadline=None, database=None)
 TEXT = st.lists(
-    st.sampled_from(["0", "1", "255", "256", "00", "a", "ffff", "g", "12345", ".", ":", "::", "/", "24", "64", "129", "٣", " "]),
+    st.sampled_from(
+        [
+            "0",
+            "1",
+            "255",
+            "256",
+            "00",
+            "a",
+            "ffff",
+            "g",
+            "12345",
+            ".",
+            ":",
+            "::",
+            "/",
+            "24",
+            "64",
+            "129",
+            "٣",
+            " ",
+        ]
+    ),
     max_size=12,
-).map("".join)  # fmt: skip
+).map("".join)
 
 
 @PROFILE

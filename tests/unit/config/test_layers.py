@@ -127,7 +127,8 @@ def test_all_problems_of_all_files_at_once(refused: Refused, write: Write) -> No
     told = refused()
     places = [line.split(" ")[0] for line in told.splitlines() if not line.startswith(" ")]
     assert places == [
-        "default.conf:1:13:", "veth.yaml:2:1:", "veth-demo.conf:1:21:", "veth.yaml:1:11:", "veth-demo.conf:2:17:",
+        "default.conf:1:13:", "veth.yaml:2:1:", "veth-demo.conf:1:21:", "veth.yaml:1:11:",
+        "veth-demo.conf:2:17:",
     ]  # fmt: skip
     assert "did you mean veth_mtu?" in told
 
@@ -280,15 +281,61 @@ def test_no_value_is_ever_executed(load: Load, refused: Refused, write: Write, t
 
 
 CONF = st.lists(
-    st.sampled_from(["VETH_MTU=", "VETH_IFADDR_INSIDE=", "10.0.0.2/24", "1500", "'", '"', "${", "}", "NAME", "\n", " ",
-                     "=", "#", "\\", "\0", "\r\n", "é", "$X", ",", "NSNAME=", "01:00:00:00:00:00", "VETH_MAC_INSIDE="]),
+    st.sampled_from(
+        [
+            "VETH_MTU=",
+            "VETH_IFADDR_INSIDE=",
+            "10.0.0.2/24",
+            "1500",
+            "'",
+            '"',
+            "${",
+            "}",
+            "NAME",
+            "\n",
+            " ",
+            "=",
+            "#",
+            "\\",
+            "\0",
+            "\r\n",
+            "é",
+            "$X",
+            ",",
+            "NSNAME=",
+            "01:00:00:00:00:00",
+            "VETH_MAC_INSIDE=",
+        ]
+    ),
     max_size=12,
-).map("".join)  # fmt: skip
+).map("".join)
 YAML = st.lists(
-    st.sampled_from(["veth_mtu: ", "veth_gateway: ", "- ", "[", "]", "{", "10.0.0.1", ", ", "'", "\n", "  ", "&a ", "*a",
-                     "!x ", "\t", "x: ", "~", "|", "steps: ", "veth_mac_inside: "]),
+    st.sampled_from(
+        [
+            "veth_mtu: ",
+            "veth_gateway: ",
+            "- ",
+            "[",
+            "]",
+            "{",
+            "10.0.0.1",
+            ", ",
+            "'",
+            "\n",
+            "  ",
+            "&a ",
+            "*a",
+            "!x ",
+            "\t",
+            "x: ",
+            "~",
+            "|",
+            "steps: ",
+            "veth_mac_inside: ",
+        ]
+    ),
     max_size=12,
-).map("".join)  # fmt: skip
+).map("".join)
 
 
 @settings(

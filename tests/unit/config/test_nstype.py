@@ -25,7 +25,8 @@ options:
 needs: {devices: [VX_IFNAME]}
 requires: [lo]
 steps:
-  up_outside: ["ip link add {VX_IFNAME} type vxlan id {VX_ID}", "echo 'two words' \\"{NSNAME} x\\" a\\\\ b ''"]
+  up_outside: ["ip link add {VX_IFNAME} type vxlan id {VX_ID}",
+    "echo 'two words' \\"{NSNAME} x\\" a\\\\ b ''"]
   up_inside: ["ip address add {VX_IFADDR} dev {VX_IFNAME}"]
 """
 
@@ -122,9 +123,9 @@ def test_names_that_are_no_types(paths: Paths, name: str) -> None:
         ("devices: [VX_IFNAME]", "devices: [VX_IF]", "6:18", "no option 'VX_IF'"),
         ("requires: [lo]", "requires: [a-b]", "7:12", "no type name"),
         ("requires: [lo]", "requires: lo", "7:11", "must be a list"),
-        ("up_inside:", "up_insid:", "10:3", "unknown key 'up_insid'"),
-        ("dev {VX_IFNAME}", "dev {VX_NAME}", "10:49", "no option 'VX_NAME'"),
-        ("dev {VX_IFNAME}", "'dev", "10:15", "a quote ' is never closed"),
+        ("up_inside:", "up_insid:", "11:3", "unknown key 'up_insid'"),
+        ("dev {VX_IFNAME}", "dev {VX_NAME}", "11:49", "no option 'VX_NAME'"),
+        ("dev {VX_IFNAME}", "'dev", "11:15", "a quote ' is never closed"),
         ("requires: [lo]", "kind: link", "9:3", "a type of kind 'link' has no steps"),
     ],
 )

@@ -40,7 +40,8 @@ def test_a_file_that_others_can_write(paths: Paths, write: Write, mode: int, who
     path = write("veth.conf", "A=1")
     os.chmod(path, mode)
     assert refusal(path, paths) == (
-        f"veth.conf: error: refused: can be written by {who} (mode {mode:04o}), and its content acts as root\n"
+        f"veth.conf: error: refused: can be written by {who} (mode {mode:04o}), "
+        "and its content acts as root\n"
         "  hint: chmod go-w veth.conf"
     )
     assert trust.check_file(path, paths)

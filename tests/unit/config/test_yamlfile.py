@@ -116,11 +116,42 @@ def test_hostile_files(text: str) -> None:
 @settings(max_examples=400, deadline=None, database=None)
 @given(
     st.lists(
-        st.sampled_from(["a", "b:", " ", "\n", "- ", "[", "]", "{", "}", "'", '"', "|\n", "&x ", "*x", "!t ", "#", "\t",
-                         ": ", ",", "é", "\x00", "\x01", "\ufeff", "---\n", "...\n", "%YAML 1.1\n", "? ", "<<: ", "\\x"]),
+        st.sampled_from(
+            [
+                "a",
+                "b:",
+                " ",
+                "\n",
+                "- ",
+                "[",
+                "]",
+                "{",
+                "}",
+                "'",
+                '"',
+                "|\n",
+                "&x ",
+                "*x",
+                "!t ",
+                "#",
+                "\t",
+                ": ",
+                ",",
+                "é",
+                "\x00",
+                "\x01",
+                "\ufeff",
+                "---\n",
+                "...\n",
+                "%YAML 1.1\n",
+                "? ",
+                "<<: ",
+                "\\x",
+            ]
+        ),
         max_size=14,
     ).map("".join)
-)  # fmt: skip
+)
 def test_no_input_breaks_the_reader(text: str) -> None:
     try:
         values = flat(text)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -243,3 +244,16 @@ def test_ve_names_while_networkd_manages_them(machine: Machine) -> None:
     (machine.root / "etc/systemd/network/79-netns-tools.network").unlink()
     (machine.root / "etc/systemd/network/80-container-ve.network").symlink_to("/dev/null")
     assert machine.check() == []
+
+
+def test_the_installed_example_configuration(machine: Machine) -> None:
+    for path in sorted((Path(__file__).parents[3] / "etc").iterdir()):
+        machine.write(path.name, path.read_text())
+    assert machine.check() == []
+    for name in ("veth-NAME.conf.example", "macvlan.conf", "default.conf"):
+        text = (machine.conf / name).read_text()
+        lines = [line.removeprefix("#") for line in text.splitlines() if not line.startswith("# ")]
+        machine.write(name.replace("NAME.conf.example", "demo.conf"), "\n".join(lines) + "\n")
+    machine.write("macvlan-demo.conf", 'MACVLAN_IFADDR="192.168.100.100/24"\n')
+    assert machine.check() == []
+    assert machine.run("plan", "nft", "demo").code == 0

@@ -144,6 +144,9 @@ def _find(nstype: str, paths: Paths, cache: dict[str, tuple[Stamp, Plain]]) -> N
         if data and b"steps" in data:
             plain, cached = _load_plain(nstype, own_yaml, data, cache)
             if plain is not None:
+                problems = trust.check_directories(paths.conf, paths)
+                if problems:
+                    raise ConfigError(problems)
                 return _build(nstype, own_yaml, plain, cached)
     if os.path.exists(shipped):
         plain, cached = _load_plain(nstype, shipped, None, cache)

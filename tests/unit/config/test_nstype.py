@@ -63,6 +63,13 @@ def test_a_type_of_the_administrator(paths: Paths, write: Write) -> None:
     assert "vx" in load_nstypes(paths)
 
 
+def test_a_definition_in_a_directory_that_others_can_write(paths: Paths, write: Write) -> None:
+    write("vx.yaml", VXLAN)
+    os.chmod(paths.conf, 0o777)
+    with pytest.raises(ConfigError, match="refused: can be written by everybody"):
+        load_nstype("vx", paths)
+
+
 def test_yaml_without_steps_is_a_layer(paths: Paths, write: Write) -> None:
     write("veth.yaml", "veth_mtu: 1400 # no steps here\n")
     assert load_nstype("veth", paths).kind == "link"

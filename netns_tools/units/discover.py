@@ -39,14 +39,20 @@ class Found:
         return sorted(key for key in keys if key[0] in self.types)
 
 
+def find_running(paths: Paths) -> Found:
+    """Look at what runs only."""
+    found = Found()
+    found.running = set(_running(paths.run))
+    return found
+
+
 def find(paths: Paths) -> Found:
     """Look at definitions, configuration, enabled units and what runs."""
-    found = Found()
+    found = find_running(paths)
     _find_types(paths, found)
     entries = _entries(paths.conf)
     found.configured = set(_configured(paths, entries, found))
     found.enabled = set(_enabled(paths.units))
-    found.running = set(_running(paths.run))
     for nstype, name in sorted(found.enabled):
         if nstype not in found.types and nstype not in found.broken:
             found.problems.append(

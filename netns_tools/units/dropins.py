@@ -89,7 +89,7 @@ def outside_dropin(
     return {
         **_empty(nstype, name, facts, outside_unit(nstype, name)),
         "notes": [_WAITING_NOTE] if waiting else [],
-        "unit_section": "yes" if names or kept or after or before or wants else "",
+        "unit_section": "yes" if names or kept or devices or after or before or wants else "",
         "requires": [*names, *waiting],
         "kept": kept,
         "binds_to": binds,

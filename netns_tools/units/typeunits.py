@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from netns_tools.errors import Problem
 from netns_tools.names import device_group, outside_unit, unit
 from netns_tools.units.programs import BINDIR, IP
 from netns_tools.units.unitfile import FIREWALL, mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
     from netns_tools.config.nstype import NsType
     from netns_tools.units.render import Context
@@ -62,6 +63,30 @@ def required_by(name: str, types: Mapping[str, NsType]) -> set[str]:
             seen.add(one)
             todo.extend(requirements(types[one]))
     return seen
+
+
+def check_requires(types: Mapping[str, NsType], broken: Collection[str]) -> list[Problem]:
+    """Requirements that systemd could not meet: of types that are not there, and in a circle."""
+    problems = []
+    for nstype in types.values():
+        for name in requirements(nstype):
+            if name not in types and name not in broken:
+                problems.append(
+                    Problem(
+                        f"requires type {name!r}, which there is not",
+                        path=nstype.path,
+                        hint=f"there are: {', '.join(sorted(types))}",
+                    )
+                )
+            elif nstype.name in required_by(name, types):
+                problems.append(
+                    Problem(
+                        f"requires type {name!r}, which requires {nstype.name!r} in turn",
+                        path=nstype.path,
+                        hint="one of them must be started first: take one out of the other's 'requires:'",
+                    )
+                )
+    return problems
 
 
 def waits_for_firewall(nstype: NsType, types: Mapping[str, NsType]) -> bool:

@@ -13,7 +13,7 @@ from netns_tools.host import systemd
 from netns_tools.names import outside_unit, unit
 from netns_tools.steps import cache
 from netns_tools.units import dropins, install, order, typeunits, unitfile
-from netns_tools.units.discover import Found, find
+from netns_tools.units.discover import Found, find, find_running
 from netns_tools.units.facts import NAME_FILES, Facts, facts_of
 from netns_tools.units.plan import Change, Keep, asks_for_activity, plan_update
 from netns_tools.units.record import Record, path_of
@@ -72,8 +72,8 @@ class Update:
         return self.result
 
     def _run(self) -> None:
-        found = Found() if self.clean else find(self.paths)
-        for problem in found.problems:
+        found = find_running(self.paths) if self.clean else find(self.paths)
+        for problem in [*found.problems, *typeunits.check_requires(found.types, found.broken)]:
             self._problem(problem)
         for nstype in found.types:
             self.watch.checking(nstype)

@@ -55,16 +55,19 @@ def main(arguments: list[str]) -> int:
 
 def prepare(nstype: str, name: str, paths: Paths) -> int:
     """Plan TYPE@NAME for the start that is going on, and keep the plan for the next one."""
-    from netns_tools.config.nstype import load_nstype
+    from netns_tools.config.nstype import load_nstype, write_cache
     from netns_tools.steps import cache
 
-    _, plan, text = cache.make(load_nstype(nstype, paths), name, paths)
+    definition = load_nstype(nstype, paths)
+    _, plan, text = cache.make(definition, name, paths)
     directory = paths.run_plan(nstype, name)
     for file in posix.listdir(directory):
         # Of a start by hand before; the plan is this start's alone.
         posix.unlink(f"{directory}/{file}")
     cache.write_run_plan(plan, nstype, name, paths)
     cache.store(text, nstype, name, paths)
+    if not definition.cached:
+        write_cache(paths)
     return 0
 
 

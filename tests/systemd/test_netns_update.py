@@ -161,3 +161,18 @@ def test_enabled_instances_start_at_boot_without_a_cycle(machine: Machine) -> No
     machine.run("ip -n a link show ve-b0 && ip -n b link show ve-a0")
     assert "cycle" not in machine.run("journalctl -b -q -o cat").stdout
     machine.run(f"systemctl disable -q {units} && ! find {UNITS} -type l | grep netns-")
+
+
+def test_a_bash_type_sees_the_files_of_its_name(machine: Machine) -> None:
+    machine.write("/etc/netns/one/resolv.conf", "nameserver 192.0.2.53\n")
+    machine.write(f"{CONF}/own.sh", "configure_own_up_inside() {\n    cat /etc/resolv.conf >/run/seen\n}\n")
+    machine.write(f"{CONF}/own-one.conf", "X=1\n")
+    machine.run("netns-update && systemctl start netns-own@one")
+    assert machine.read("/run/seen") == "nameserver 192.0.2.53\n"
+
+
+def test_without_udev_a_macvlan_does_not_wait_for_a_device_unit(machine: Machine) -> None:
+    machine.run("ip link add parent0 type bridge && ip link set parent0 up; test ! -e /run/udev/control")
+    machine.write(f"{CONF}/macvlan-one.conf", "MACVLAN_PARENT_IFNAME=parent0\nMACVLAN_IFADDR=10.7.0.9/24\n")
+    machine.run("netns-update && systemctl start netns-macvlan@one", timeout=20)
+    machine.run("ip -n one link show eth100; systemctl stop netns-macvlan@one; ip link delete parent0")

@@ -113,7 +113,10 @@ class Update:
                 facts[key] = self._facts_of(found, key, record)
             except (NetnsToolsError, OSError) as error:
                 broken.add(key)
-                for problem in _problems_of(error, key):
+                problems = _problems_of(error, key)
+                if key in found.running - found.configured:
+                    problems.insert(0, _lost(key))
+                for problem in problems:
                     text = problem.render()
                     if text not in reported:  # a fault in a common layer is one fault
                         reported.add(text)
@@ -268,9 +271,19 @@ def _patterns(files: Iterable[str]) -> list[str]:
     return patterns
 
 
+def _lost(key: Key) -> Problem:
+    """A running instance whose own configuration has been taken away."""
+    one = unit(*key)
+    return Problem(
+        f"{one} is running, but has no configuration of its own any more; its units stay as they are",
+        hint=f"systemctl stop {one}, then run netns-update again",
+        severity="warning",
+    )
+
+
 def _problems_of(error: NetnsToolsError | OSError, key: Key) -> list[Problem]:
     if isinstance(error, ConfigError):
-        return error.problems
+        return list(error.problems)
     if isinstance(error, OSError):
         return [Problem(f"{unit(*key)}: {error.strerror}", path=str(error.filename or ""))]
     return [Problem(f"{unit(*key)}: {error.message}", hint=error.hint)]

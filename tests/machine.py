@@ -59,10 +59,11 @@ COMMAND_SECONDS = 60
 
 # The machine's own root is laid out and booted by this script, in a private mount
 # namespace. A cgroup2 mount of its own gives the machine the unified hierarchy that
-# Debian has by default, whatever the host uses, and a cgroup of its own keeps machines
-# that run at the same time apart. Units and configuration that the host has beyond what
-# packages ship are taken out: the host's services must not start here. systemd-nspawn
-# ends with 133 when the machine reboots.
+# Debian has by default, whatever the host uses. A cgroup of its own keeps machines that
+# run at the same time apart, and kills one whole: TERM comes when the test run has died.
+# Units and configuration that the host has beyond what packages ship are taken out: the
+# host's services must not start here. systemd-nspawn ends with 133 when the machine
+# reboots.
 _BOOT = r"""
 set -eu
 name=$1 lower=$2 project=$3 inside=$4
@@ -79,11 +80,13 @@ rm -rf root/etc/systemd/system root/etc/rc?.d root/etc/fstab root/etc/machine-id
     root/var/cache/netns-tools root/var/log/journal root/usr/lib/systemd/system/netns* root/usr/sbin/netns*
 mkdir -p root/etc/systemd/system "root$inside"
 tr -d - </proc/sys/kernel/random/uuid >root/etc/machine-id
+trap 'echo 1 >"/sys/fs/cgroup/$name/cgroup.kill"' TERM
 while :; do
     status=0
-    setpriv --pdeathsig KILL systemd-nspawn --quiet --directory=root --boot --machine="$name" \
+    systemd-nspawn --quiet --directory=root --boot --machine="$name" \
         --private-network --register=no --keep-unit --notify-ready=yes --console=pipe \
-        --bind-ro="$project:$inside" systemd.unit=multi-user.target || status=$?
+        --bind-ro="$project:$inside" systemd.unit=multi-user.target &
+    wait "$!" || status=$?
     [ "$status" = 133 ] || exit "$status"
 done
 """
@@ -149,18 +152,10 @@ class Machine:
         self._notify.bind(f"\0{self.name}")  # abstract: no file that could stay behind
         self._console = tempfile.TemporaryFile()  # noqa: SIM115 -- kill() closes it
         unshare = ["unshare", "--mount", "--propagation", "private", "sh", "-c", _BOOT, "boot"]
+        parameters = [self.name, lower, str(self.project), self.PROJECT]
         try:
             self._boot = subprocess.Popen(
-                [
-                    "setpriv",
-                    "--pdeathsig",
-                    "KILL",
-                    *unshare,
-                    self.name,
-                    lower,
-                    str(self.project),
-                    self.PROJECT,
-                ],
+                ["setpriv", "--pdeathsig", "TERM", *unshare, *parameters],
                 env={**ROOT_ENVIRONMENT, "NOTIFY_SOCKET": f"@{self.name}"},
                 stdin=subprocess.DEVNULL,
                 stdout=self._console,
@@ -225,7 +220,9 @@ class Machine:
                 return
         self._console.seek(0)
         said = self._console.read().decode(errors="replace")[-4000:]
-        raise MachineError(f"{self.name} ({self.release}) does not boot:\n{said}")
+        raise MachineError(
+            f"{self.name} ({self.release}) does not boot (status {self._boot.returncode}):\n{said}"
+        )
 
     def _drain(self) -> None:
         """Read what systemd said since: it reports each daemon-reload, and hangs when nobody listens."""

@@ -97,7 +97,10 @@ done
         self.process.stdin.flush()
         answer = b""
         while not answer.endswith(b"\0"):
-            answer += os.read(self.process.stdout.fileno(), 1 << 20)
+            piece = os.read(self.process.stdout.fileno(), 1 << 20)
+            answer += piece
+            assert piece, "bash has gone"
+        assert answer != b"\0", "bash said nothing of the file: it could not fork, or the file made it leave"
         status, *values = answer.decode()[:-1].split("\1")
         if status != "0":
             return None

@@ -45,21 +45,29 @@ def units(patterns: Iterable[str], states: Iterable[str]) -> list[str]:
 
 
 def jobs() -> dict[str, str]:
-    """The queued and running jobs: unit → ``start``, ``stop``, ``restart`` ... Raises ``NetnsToolsError``."""
-    lines = (line.split() for line in _systemctl("list-jobs", "--full", "--plain", "--no-legend").splitlines())
+    """The queued and running jobs: unit → ``start``, ``stop``, ... Raises ``NetnsToolsError``."""
+    text = _systemctl("list-jobs", "--full", "--plain", "--no-legend")
+    lines = (line.split() for line in text.splitlines())
     return {words[1]: words[2] for words in lines if len(words) >= 3}
 
 
 def dependents(unit: str) -> set[str]:
-    """The units that need a unit, started or not: what StopWhenUnneeded= looks at. Raises ``NetnsToolsError``."""
+    """The units that need a unit, started or not, as StopWhenUnneeded= sees it.
+
+    Raises ``NetnsToolsError``.
+    """
     properties = ("RequiredBy", "WantedBy", "BoundBy", "RequisiteOf")
     text = _systemctl("show", *(f"--property={name}" for name in properties), "--", unit)
     return {word for line in text.splitlines() for word in line.partition("=")[2].split()}
 
 
 def stop(unit: str) -> None:
-    """Queue the stop of a unit, without waiting for it. Raises ``NetnsToolsError``."""
-    _systemctl("stop", "--no-block", "--", unit)
+    """Queue the stop of this unit alone, without waiting for it. Raises ``NetnsToolsError``.
+
+    Units that require it are not stopped along: the caller knows that none needs it. A
+    start of one that is about to fail by itself is then reported as failed, not canceled.
+    """
+    _systemctl("stop", "--no-block", "--job-mode=ignore-dependencies", "--", unit)
 
 
 def states(patterns: Iterable[str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
 """Plans kept for the next start, each with the stamp of what it was made from.
 
 A cached plan is one file: a version line, the input files, their stamp, and the
-sections. ``lib/netnsinit`` compares the stamp with what ``stat`` says now. ctime
+sections, closed by ``@ end``. ``lib/netnsinit`` compares the stamp with what ``stat`` says now. ctime
 is part of it: it changes with every write, rename, chmod or chown and, unlike
 mtime, cannot be set back.
 """
@@ -53,6 +53,7 @@ def render_cache(plan: Plan, inputs: list[str], stamped: str) -> str:
     lines = [VERSION, " ".join(inputs), stamped]
     for name, content in plan.files.items():
         lines += [f"@ {name}", *content]
+    lines.append("@ end")
     return "\n".join(lines) + "\n"
 
 
@@ -81,7 +82,7 @@ def is_fresh(nstype: str, name: str, paths: Paths) -> bool:
             version, inputs, stamped = (file.readline().rstrip("\n") for _ in range(3))
     except (OSError, UnicodeDecodeError):
         return False
-    return version == VERSION and stamp(inputs.split(" ")) == stamped
+    return version == VERSION and stamped != "" and stamp(inputs.split(" ")) == stamped
 
 
 def refresh(nstype: NsType, name: str, paths: Paths) -> Config:

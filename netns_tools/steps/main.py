@@ -28,7 +28,7 @@ def main(arguments: list[str]) -> int:
         if job == "release":
             from netns_tools.steps.release import release
 
-            return release(rest[0], rest[1], rest[2], paths)
+            return release(rest[0], rest[1], rest[2] != "success", paths)
         if job == "refuse":
             raise ConfigError(_name_problems(rest[0], rest[1]))
         raise NetnsToolsError(f"unknown job {job!r}")

@@ -51,6 +51,15 @@ def test_loopback_leaves_with_the_firewall_that_pulled_it_in(machine: Machine) -
     gone(machine, "demo")
 
 
+def test_loopback_leaves_when_the_firewall_does_not_even_get_a_plan(machine: Machine) -> None:
+    machine.run("netns-update")
+    failed = machine.run("systemctl start netns-nft@demo", check=False)
+    assert failed.returncode != 0
+    assert "canceled" not in failed.stderr
+    assert "no firewall rules" in machine.journal("netns_outside-nft@demo")
+    gone(machine, "demo")
+
+
 def test_loopback_that_a_user_started_stays(machine: Machine) -> None:
     machine.write("/etc/conf.d/netns/nft-demo.rules", OPEN)
     machine.run("netns-update; systemctl start netns-lo@demo; systemctl start netns-nft@demo")

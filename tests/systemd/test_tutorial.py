@@ -3,18 +3,25 @@
 A ``sh`` block is run as it stands. The ``text`` block after it is what it prints: those
 lines, in that order, others may stand between; ``…`` stands for anything. A comment
 before a block says ``fails`` (a command of it is meant to) or ``prints nothing``.
+
+The examples of other pages are simpler: a block that begins with ``# /PATH`` is that file,
+another ``sh`` block and a "`netnsctl plan ...`:" is run, and indented lines come out of it.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import pytest
+
 from tests.machine import Machine
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+PROJECT = Path(__file__).resolve().parents[2]
+README = PROJECT / "README.md"
 
 _BLOCK = re.compile(
     r"^(?:<!-- (?P<comment>fails|prints nothing) -->\n)?"
@@ -81,11 +88,45 @@ def test_the_tutorial_does_what_it_says(machine: Machine) -> None:
         assert bool(failed) == (block.comment == "fails"), f"{block.text}\nfailed: {failed}\n{printed}"
         want = missing(block.wants, printed)
         assert not want, f"README.md says {want!r} comes out of\n{block.text}\nwhat came:\n{printed}"
-    assert files(machine) - before <= {"/etc/netns", "/etc/conf.d/netns"}, "the tutorial does not remove what it wrote"
+    left = files(machine) - before - {"/etc/netns", "/etc/conf.d/netns"}
+    assert not left, f"the tutorial does not remove {left}"
 
 
 def files(machine: Machine) -> set[str]:
     """What is in the directories that the tutorial writes to, beyond the example configuration."""
-    examples = {f"/etc/conf.d/netns/{path.name}" for path in (README.parent / "etc").iterdir()}
+    examples = {f"/etc/conf.d/netns/{path.name}" for path in (PROJECT / "etc").iterdir()}
     found = machine.run("find /etc/systemd/system /etc/conf.d/netns /etc/netns; true").stdout.split()
     return set(found) - examples
+
+
+_EXAMPLE = re.compile(
+    r"^```(?:sh|yaml)\n# (?P<path>/\S+)\n(?P<file>.*?)^```$"
+    r"|^```sh\n(?P<lines>.*?)^```$"
+    r"|^`(?P<plan>netnsctl plan [^`]*)`:$"
+    r"|(?P<printed>(?:^ {4}[^\n]*\n)+)",
+    re.M | re.S,
+)
+
+
+def examples(page: str) -> Iterator[dict[str, str]]:
+    """Files, lines and what they print, in the order of the page."""
+    for found in _EXAMPLE.finditer((PROJECT / "docs" / page).read_text()):
+        yield {kind: text for kind, text in found.groupdict().items() if text is not None}
+
+
+@pytest.mark.parametrize("page", ["types.md", "own-types.md"])
+def test_examples_do_what_the_page_says(machine: Machine, page: str) -> None:
+    machine.run(["make", "-C", Machine.PROJECT, "install_configs"])
+    printed, checked = "", 0
+    for example in examples(page):
+        if "path" in example:
+            machine.write(example["path"], example["file"])
+        elif "printed" in example:
+            want = missing([line[4:] for line in example["printed"].splitlines()], printed)
+            assert not want, f"{page} says {want!r}, what came:\n{printed}"
+            checked += 1
+        else:
+            done = machine.run(example.get("lines") or example["plan"])
+            # Where a line of a plan comes from is left out on the page.
+            printed = re.sub(r"  # .*$", "", done.stdout, flags=re.M)
+    assert checked > 1

@@ -106,9 +106,6 @@ def says_something(context: Context) -> bool:
 
 def _order(order: str) -> tuple[list[str], list[str]]:
     """Wants= and After= of the outside step, the first thing of an instance that touches the network."""
-    if order == "before":
-        # The host's firewall, if any, is loaded before a link of ours appears on the host.
-        return [], ["network-pre.target"]
     if order == "after":
         return [], ["network.target"]
     if order == "online":

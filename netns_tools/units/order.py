@@ -63,8 +63,7 @@ def _edges(
             add(outside, inside)
             for other in required:
                 add(("inside", other, name), inside)
-            if nstype == "lo":
-                add(("outside", FIREWALL, name), outside)
+                add(outside, ("outside", other, name))
             if nstype in waiting:
                 known = instances.get((nstype, name))
                 for namespace in [name, *(known.namespaces if known else ())]:

@@ -56,17 +56,17 @@ def predecessors(types: dict[str, NsType], facts: dict[tuple[str, str], Facts]) 
 
     def add(one: str, context: dict[str, str | list[str]], *, implied: list[str], name: str) -> None:
         for key in ("after", "requires"):
-            for other in context[key]:
+            for other in context.get(key, []):
                 before.setdefault(one, set()).add(other.replace("%i", name))
         for other in context.get("before", []):
-            before.setdefault(other, set()).add(one)
+            before.setdefault(other.replace("%i", name), set()).add(one)
         before.setdefault(one, set()).update(implied)
 
     for nstype, name in [(nstype, name) for nstype in types for name in NAMES]:
         inside, outside = unit(nstype, name), outside_unit(nstype, name)
         add(inside, typeunits.inside_context(types[nstype], types, ""), implied=[outside], name=name)
         add(outside, typeunits.outside_context(types[nstype], types, "") | {"requires": []},
-            implied=[name_unit(name)], name=name)  # fmt: skip
+            implied=[name_unit(name), "network-pre.target"], name=name)  # fmt: skip
         known = facts.get((nstype, name))
         if known is not None:
             waits = nstype in waiting

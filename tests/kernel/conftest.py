@@ -59,7 +59,8 @@ class FakeHost:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on this host; with ``check`` a failure shows what the command said."""
         done = subprocess.run(
-            ["nsenter", "-t", str(self._process.pid), "--net", "--mount", *map(str, command)],
+            # --root: in a chroot, the root of a mount namespace is not what its processes see as /.
+            ["nsenter", "-t", str(self._process.pid), "--net", "--mount", "--root", *map(str, command)],
             capture_output=True,
             text=True,
             check=False,
@@ -126,7 +127,7 @@ class FakeHost:
     ) -> subprocess.CompletedProcess[str]:
         """Run one step where systemd would run it."""
         inside = ["ip", "netns", "exec", name] if inout == "inside" else []
-        words = [*inside, self.netnsinit, nstype, name, *parameters, updown, inout]
+        words: list[str | Path] = [*inside, self.netnsinit, nstype, name, *parameters, updown, inout]
         return self.run(*words, check=check, **options)
 
     def start(self, nstype: str, name: str) -> str:

@@ -94,7 +94,8 @@ def test_a_file_that_others_may_write_is_refused(machine: Machine, case: Case) -
     assert machine.run(f"systemctl start {case.unit('demo')}", check=False).returncode != 0
     gone(machine, "demo")
     log = machine.journal(f"netns_outside-{case.nstype}@demo")
-    assert "/etc/conf.d/netns/default.conf" in log and "chmod" in log
+    assert "/etc/conf.d/netns/default.conf" in log
+    assert "chmod" in log
 
 
 def test_killed_at_any_moment_the_next_start_works(machine: Machine, case: Case) -> None:
@@ -113,7 +114,9 @@ def test_killed_at_any_moment_the_next_start_works(machine: Machine, case: Case)
             f"systemctl start {case.unit('demo')}"
         )
         case.check_up(machine, "demo")
-    machine.run(f"systemctl stop {case.unit('demo')}; systemctl reset-failed 'netns*@demo.service'", check=False)
+    machine.run(
+        f"systemctl stop {case.unit('demo')}; systemctl reset-failed 'netns*@demo.service'", check=False
+    )
     gone(machine, "demo")
 
 
@@ -148,4 +151,6 @@ def test_another_unit_can_require_it(machine: Machine, case: Case) -> None:
     )
     machine.run("systemctl daemon-reload; systemctl start user-of-demo")
     case.check_up(machine, "demo")
-    machine.run("systemctl stop user-of-demo; rm /etc/systemd/system/user-of-demo.service; systemctl daemon-reload")
+    machine.run(
+        "systemctl stop user-of-demo; rm /etc/systemd/system/user-of-demo.service; systemctl daemon-reload"
+    )

@@ -101,14 +101,18 @@ def test_plans_are_pure() -> None:
     planners = ["plan", "device", "veth", "macvlan", "lo", "commands"]
     for name in planners:
         used = imports(PACKAGE / "steps" / f"{name}.py")
-        assert not used & {"os", "posix", "sys"} | {n for n in used if n.startswith("netns_tools.kernel")}, name
+        assert not used & {"os", "posix", "sys"} | {n for n in used if n.startswith("netns_tools.kernel")}, (
+            name
+        )
 
 
 def test_a_start_imports_nothing_heavy(tmp_path: Path) -> None:
     """A new plan of a shell-style configuration, as netnsinit asks for it."""
     conf = tmp_path / "etc/conf.d/netns"
     conf.mkdir(parents=True)
-    (conf / "veth-demo.conf").write_text("VETH_IFADDR_OUTSIDE=192.0.2.1/24\nVETH_IFADDR_INSIDE=192.0.2.2/24\n")
+    (conf / "veth-demo.conf").write_text(
+        "VETH_IFADDR_OUTSIDE=192.0.2.1/24\nVETH_IFADDR_INSIDE=192.0.2.2/24\n"
+    )
     program = f"""
 import sys
 sys.path.insert(0, {str(PACKAGE.parent)!r})

@@ -13,7 +13,7 @@ from netns_tools.cli.machine import add_states, observe_machine, unit_states
 from netns_tools.config.layers import inspect_config
 from netns_tools.config.trust import check_directories, check_file
 from netns_tools.errors import ConfigError, NetnsToolsError, Problem
-from netns_tools.steps.plan import plan_type
+from netns_tools.steps.planner import plan_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

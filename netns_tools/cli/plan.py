@@ -43,7 +43,7 @@ def _new_plan(nstype: str, name: str, paths: Paths) -> dict[str, list[str]]:
     """The plan of the next start. Raises ConfigError as a start would; warnings go to standard error."""
     from netns_tools.cli.instances import load_instance
     from netns_tools.cli.output import problem_text
-    from netns_tools.steps.plan import plan_type
+    from netns_tools.steps.planner import plan_type
 
     config = load_instance(nstype, name, paths)
     plan = plan_type(config, paths)

@@ -12,7 +12,7 @@ import contextlib
 import posix
 
 from netns_tools.config.layers import load_config
-from netns_tools.steps.plan import plan_type
+from netns_tools.steps.planner import plan_type
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -121,7 +121,7 @@ def hint(failure: Failure) -> str:
             f"a device named {device} (or its peer) exists already and was not made by this unit, so it is"
             f" left alone; see 'ip link show {device}', or choose another name in {conf}"
         )
-    parent = failure.word_after("link") if failure.command.startswith("link add link") else ""
+    parent = failure.command.split()[3] if failure.command.startswith("link add link ") else ""
     if parent and ("Cannot find device" in said or "No such device" in said):
         return (
             f"the host has no device {parent}; set MACVLAN_PARENT_IFNAME in {conf} ('ip link' lists devices)"

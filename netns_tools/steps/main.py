@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> int:
 
             return explain(rest[0], rest[1], rest[2], rest[3], int(rest[4]), paths)
         if job == "bash":
-            from netns_tools.steps.bash import run
+            from netns_tools.steps.types.bash import run
 
             return run(rest, paths.data, paths)
         if job == "release":

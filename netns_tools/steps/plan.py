@@ -11,10 +11,7 @@ from netns_tools.errors import NetnsToolsError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from netns_tools.config.layers import Config, Value
-    from netns_tools.paths import Paths
+    from netns_tools.config.layers import Value
 
 STEPS = ("up-outside", "up-inside", "down-inside", "down-outside")
 """The steps in the order in which a start and a stop take them."""
@@ -53,46 +50,3 @@ class Plan:
 
 def _origin(source: Value) -> str:
     return f"{source.path}:{source.line}" if source.line else source.path
-
-
-def plan_type(config: Config, paths: Paths) -> Plan:
-    """Return the plan for a checked configuration.
-
-    Raises ``ConfigError`` for what only a plan can find, such as a missing rules file.
-    """
-    kind = config.nstype.kind
-    plan = _planner(kind, config.nstype.name)(config, paths)
-    if kind != "loopback" and kind != "firewall":
-        plan.note("gated")
-    if config.nstype.requires:
-        plan.note("requires", *config.nstype.requires)
-    if config.warnings:
-        plan.note(
-            "warnings", *(line for warning in config.warnings for line in warning.render().splitlines())
-        )
-    return plan
-
-
-def _planner(kind: str, nstype: str) -> Callable[[Config, Paths], Plan]:
-    """Find the planner: shipped types have one each, the administrator's kinds share one.
-
-    Imports are written out and late: a start pays for the one planner it needs.
-    """
-    if kind == "commands":
-        from netns_tools.steps.commands import plan
-    elif kind == "bash":
-        from netns_tools.steps.bash import plan
-    elif nstype == "veth":
-        from netns_tools.steps.veth import plan
-    elif nstype == "macvlan":
-        from netns_tools.steps.macvlan import plan
-    elif nstype == "lo":
-        from netns_tools.steps.lo import plan
-    elif nstype == "nft":
-        from netns_tools.steps.nft import plan
-    else:
-        raise NetnsToolsError(
-            f"type {nstype!r} says kind {kind!r}, and there is no planner of that name",
-            hint="a type of your own has 'kind: commands' and its commands under 'steps:'",
-        )
-    return plan

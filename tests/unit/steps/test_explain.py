@@ -54,6 +54,12 @@ def test_hints(said: str, status: int, needle: str) -> None:
     assert needle in render(failure(said, status=status))
 
 
+def test_a_missing_parent_is_named() -> None:
+    plan = "link add link nope0 name eth100 netns demo group 1 type macvlan mode bridge\n"
+    text = render(failure('Cannot find device "nope0"\nCommand failed x:1\n', plan))
+    assert "the host has no device nope0; set MACVLAN_PARENT_IFNAME" in text
+
+
 @given(st.text(), st.text(), st.integers(0, 255))
 def test_whatever_was_said_there_is_a_hint(said: str, plan: str, status: int) -> None:
     assert "hint: " in render(failure(said, plan, status))

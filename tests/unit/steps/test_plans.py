@@ -14,8 +14,9 @@ from netns_tools.config.nstype import load_nstype
 from netns_tools.errors import NetnsToolsError
 from netns_tools.names import device_group
 from netns_tools.paths import Paths
-from netns_tools.steps.commands import quote
-from netns_tools.steps.plan import Plan, plan_type
+from netns_tools.steps.plan import Plan
+from netns_tools.steps.planner import plan_type
+from netns_tools.steps.types.commands import quote
 
 
 def planned(root: Path, nstype: str, text: str, name: str = "demo", **files: str) -> dict[str, list[str]]:

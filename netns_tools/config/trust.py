@@ -48,7 +48,10 @@ def check_directories(directory: str, paths: Paths) -> list[Problem]:
 
 
 def check_file(path: str, paths: Paths) -> list[Problem]:
-    """What keeps ``path`` from being believed; nothing when it is fine or does not exist."""
+    """What keeps ``path`` from being believed; nothing when it is fine or does not exist.
+
+    Its size does not matter here: rules are for nft to read, and sets can be large.
+    """
     try:
         descriptor = _open(path, paths)
     except ConfigError as error:
@@ -99,8 +102,6 @@ def _open(path: str, paths: Paths) -> int:
         problems.append(_not_regular(path))
     else:
         problems += _check_owner(path, status)
-        if status.st_size > SIZE_MAX:
-            problems.append(_too_long(path, status.st_size))
         if S_ISLNK(os.lstat(path).st_mode):
             problems += check_directories(os.path.realpath(path).rpartition("/")[0] or "/", paths)
     if problems:

@@ -61,13 +61,13 @@ def dependents(unit: str) -> set[str]:
     return {word for line in text.splitlines() for word in line.partition("=")[2].split()}
 
 
-def stop(unit: str) -> None:
-    """Queue the stop of this unit alone, without waiting for it. Raises ``NetnsToolsError``.
+def stop(units: Iterable[str]) -> None:
+    """Queue the stop of these units alone, without waiting for it. Raises ``NetnsToolsError``.
 
-    Units that require it are not stopped along: the caller knows that none needs it. A
+    Units that require them are not stopped along: the caller knows that none needs them. A
     start of one that is about to fail by itself is then reported as failed, not canceled.
     """
-    _systemctl("stop", "--no-block", "--job-mode=ignore-dependencies", "--", unit)
+    _systemctl("stop", "--no-block", "--job-mode=ignore-dependencies", "--", *units)
 
 
 def states(patterns: Iterable[str]) -> dict[str, str]:

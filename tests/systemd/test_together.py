@@ -91,6 +91,43 @@ def test_a_firewall_that_cannot_be_loaded_leaves_nothing_reachable(machine: Mach
     assert "nft-demo.rules:1" in machine.journal("netns-nft@demo")
 
 
+@pytest.mark.parametrize("fault", ["missing", "writable by the group"])
+def test_rules_that_are_missing_or_not_trusted_leave_nothing_reachable(machine: Machine, fault: str) -> None:
+    machine.write("/etc/conf.d/netns/veth-demo.conf", VETH)
+    if fault != "missing":
+        machine.write("/etc/conf.d/netns/nft-demo.rules", OPEN, mode=0o664)
+    machine.run("netns-update", check=False)
+    assert machine.run("systemctl start netns-nft@demo netns-veth@demo", check=False).returncode != 0
+    assert machine.run("ping -c1 -W1 10.9.0.2", check=False).returncode != 0
+    gone(machine, "demo")
+
+
+def test_rules_no_longer_trusted_close_a_running_namespace(machine: Machine) -> None:
+    machine.write("/etc/conf.d/netns/veth-demo.conf", VETH)
+    machine.write("/etc/conf.d/netns/nft-demo.rules", OPEN)
+    machine.run("netns-update; systemctl start netns-nft@demo netns-veth@demo; ping -c1 -W2 10.9.0.2")
+    machine.run("chmod g+w /etc/conf.d/netns/nft-demo.rules; systemctl restart netns-nft@demo", check=False)
+    assert machine.run("ping -c1 -W1 10.9.0.2", check=False).returncode != 0
+    machine.run("systemctl stop netns-veth@demo; systemctl reset-failed 'netns*@demo.service'")
+    gone(machine, "demo")
+
+
+def test_a_failed_restart_of_the_firewall_alone_leaves_nothing(machine: Machine) -> None:
+    machine.write("/etc/conf.d/netns/nft-demo.rules", OPEN)
+    machine.run("netns-update")
+    for _ in range(4):
+        machine.run("chmod 644 /etc/conf.d/netns/nft-demo.rules; systemctl start netns-nft@demo")
+        machine.run("chmod g+w /etc/conf.d/netns/nft-demo.rules; systemctl restart netns-nft@demo", check=False)
+        gone(machine, "demo")
+
+
+def test_a_reserved_name_leaves_nothing(machine: Machine) -> None:
+    machine.run("netns-update")
+    assert machine.run("systemctl start netns-lo@host", check=False).returncode != 0
+    assert "host's own namespace" in machine.journal("netns_name@host")
+    machine.run("test ! -e /run/netns-tools/host")
+
+
 def test_rules_are_there_before_a_link_is_up(machine: Machine) -> None:
     """A ruleset that is slow to load: the link waits for it."""
     machine.write("/etc/conf.d/netns/veth-demo.conf", VETH)

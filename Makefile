@@ -14,7 +14,7 @@ all: ## nothing: the programs need no building
 help: ## this list
 	@sed -n 's/^\([a-z_-]*\):.*## \(.*\)/make \1\t\2/p' Makefile | expand -t 24
 
-install: ## the programs and units (as root; with DESTDIR= anybody may)
+install: install_configs ## the programs, units and examples (as root; with DESTDIR= anybody may)
 	@sh make/install
 
 install_configs: ## the commented example configuration into /etc/conf.d/netns; never overwrites
@@ -26,9 +26,14 @@ uninstall: ## stop all instances and remove all but the configuration
 check: ## set up and run everything that is tested (as root); PYTEST="-k veth" for a part
 	@sh make/check
 
+bench: ## measure starts and stops against a floor (as root, three minutes)
+	@sh make/packages systemd systemd-container mmdebstrap debian-archive-keyring iproute2 nftables \
+		python3 python3-click python3-jinja2 python3-yaml
+	@/usr/bin/python3 -B bench/bench.py $(BENCH)
+
 demo: ## see it work in a throwaway machine, in a minute (as root)
 	@sh make/packages systemd systemd-container mmdebstrap debian-archive-keyring curl iproute2 iputils-ping nftables \
 		python3 python3-click python3-jinja2 python3-yaml
 	@/usr/bin/python3 -B demo/walkthrough.py
 
-.PHONY: all help install install_configs uninstall check demo
+.PHONY: all help install install_configs uninstall check bench demo

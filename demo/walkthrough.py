@@ -39,7 +39,7 @@ ExecStart=/usr/bin/python3 -m http.server 8000
 NEXT = """\
 What to try next, on a machine that you want to keep:
 
-    sudo make install install_configs
+    sudo make install
     sudo netnsctl types veth     # its options, and an example for /etc/conf.d/netns/veth-NAME.conf
     sudo netnsctl check          # is the configuration right? with file, line and hint
     sudo netnsctl plan veth NAME # what would a start do?
@@ -103,7 +103,7 @@ def walk(demo: Walkthrough) -> None:
     demo.chapter("1. Install")
     demo.show(
         "Install the programs, the units, and an example configuration.",
-        f"make -s -C {Machine.PROJECT} install install_configs",
+        f"make -s -C {Machine.PROJECT} install",
     )
 
     demo.chapter("2. A namespace from one small file")

@@ -52,7 +52,7 @@ def test_loopback_leaves_with_the_firewall_that_pulled_it_in(machine: Machine) -
 
 
 def test_loopback_leaves_when_the_firewall_does_not_even_get_a_plan(machine: Machine) -> None:
-    machine.run("netns-update")
+    machine.run("rm -f /etc/conf.d/netns/nft.rules; netns-update")
     failed = machine.run("systemctl start netns-nft@demo", check=False)
     assert failed.returncode != 0
     assert "canceled" not in failed.stderr
@@ -94,6 +94,7 @@ def test_a_firewall_that_cannot_be_loaded_leaves_nothing_reachable(machine: Mach
 @pytest.mark.parametrize("fault", ["missing", "writable by the group"])
 def test_rules_that_are_missing_or_not_trusted_leave_nothing_reachable(machine: Machine, fault: str) -> None:
     machine.write("/etc/conf.d/netns/veth-demo.conf", VETH)
+    machine.run("rm -f /etc/conf.d/netns/nft.rules")
     if fault != "missing":
         machine.write("/etc/conf.d/netns/nft-demo.rules", OPEN, mode=0o664)
     machine.run("netns-update", check=False)

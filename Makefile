@@ -32,7 +32,7 @@ bench: ## measure starts and stops against a floor (as root, three minutes)
 	@/usr/bin/python3 -B bench/bench.py $(BENCH)
 
 demo: ## see it work in a throwaway machine, in a minute (as root)
-	@sh make/packages systemd systemd-container mmdebstrap debian-archive-keyring curl iproute2 iputils-ping nftables \
+	@sh make/packages systemd systemd-container mmdebstrap debian-archive-keyring curl iproute2 iputils-ping netbase nftables \
 		python3 python3-click python3-jinja2 python3-yaml
 	@/usr/bin/python3 -B demo/walkthrough.py
 

@@ -40,7 +40,18 @@ RELEASES = {"debian12": "bookworm", "debian13": "trixie"}
 """What can be booted, with the name that Debian's archive has for it."""
 
 PACKAGES = (
-    *("systemd", "systemd-sysv", "dbus", "iproute2", "nftables", "iputils-ping", "procps", "curl", "make"),
+    *(
+        "systemd",
+        "systemd-sysv",
+        "dbus",
+        "iproute2",
+        "netbase",
+        "nftables",
+        "iputils-ping",
+        "procps",
+        "curl",
+        "make",
+    ),
     *("python3", "python3-click", "python3-yaml", "python3-jinja2"),
 )
 """What a root made by mmdebstrap holds beyond the essential packages."""

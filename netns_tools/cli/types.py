@@ -113,7 +113,9 @@ def _add_script_options(nstype: NsType) -> None:
     for line in lines:
         if found := re.match(r"""[^#]*\bassert_non_empty\s+["']?([A-Za-z_]\w*)""", line):
             name = found[1]
-            nstype.options.setdefault(name, Option(name, "text", required=True, help="The script needs it."))
+            nstype.options.setdefault(
+                name, Option(name, "text", required=True, example="change-me", help="The script needs it.")
+            )
 
 
 def _describe(nstype: NsType) -> None:

@@ -70,6 +70,11 @@ def stop(units: Iterable[str]) -> None:
     _systemctl("stop", "--no-block", "--job-mode=ignore-dependencies", "--", *units)
 
 
+def start(unit: str) -> None:
+    """Queue the start of a unit, without waiting for it. Raises ``NetnsToolsError``."""
+    _systemctl("start", "--no-block", "--", unit)
+
+
 def states(patterns: Iterable[str]) -> dict[str, str]:
     """Loaded units that match a glob, with their states (active, failed, ...). Raises ``NetnsToolsError``."""
     text = _systemctl("list-units", "--all", "--full", "--plain", "--no-legend", *patterns)
@@ -98,9 +103,7 @@ def _systemctl(*words: str) -> str:
     except FileNotFoundError:
         raise NetnsToolsError("systemctl is not there", hint="netns-tools needs systemd") from None
     except subprocess.TimeoutExpired:
-        raise NetnsToolsError(
-            f"{shown} did not finish within {_SECONDS} s", hint=_HINT
-        ) from None
+        raise NetnsToolsError(f"{shown} did not finish within {_SECONDS} s", hint=_HINT) from None
     if done.returncode != 0:
         reason = done.stderr.strip().splitlines()[-1:] or [f"status {done.returncode}"]
         raise NetnsToolsError(f"{shown}: {reason[0]}", hint=_HINT)

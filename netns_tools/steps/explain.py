@@ -50,7 +50,7 @@ def explain(nstype: str, name: str, step: str, file: str, status: int, paths: Pa
 def find_command(failure: Failure, plan: str, said: str) -> None:
     """Fill in the failed line of a plan, from what was said.
 
-    ``ip -batch`` ends with "Command failed FILE:LINE"; ``sh -v`` shows each line before it runs.
+    ``ip -batch`` mostly ends with "Command failed FILE:LINE"; ``sh -v`` shows each line before it runs.
     """
     lines = plan.splitlines()
     shown = []
@@ -63,8 +63,13 @@ def find_command(failure: Failure, plan: str, said: str) -> None:
             line = text
         else:
             shown.append(text)
-    failure.command, _, failure.origin = line.partition("  # ")
     failure.said = "\n".join(shown)
+    argument = _wrong_argument(failure.said)
+    if not line and argument:
+        # ip ends at once, without "Command failed", when it does not like an argument.
+        line = next((each for each in lines if argument in each.split()), "")
+        failure.program = "ip " if line else ""
+    failure.command, _, failure.origin = line.partition("  # ")
 
 
 def render(failure: Failure) -> str:
@@ -83,7 +88,7 @@ def render(failure: Failure) -> str:
 _HINTS = (
     (("not found",), "a program is missing: install iproute2 and nftables, or what your command needs"),
     (
-        ("Cannot open network namespace",),
+        ("Cannot open network namespace", 'Invalid "netns" value'),
         "namespace {netns} does not run; 'netns-update' makes {unit} start it first",
     ),
     (
@@ -113,8 +118,13 @@ def hint(failure: Failure) -> str:
     """What to do next."""
     said = failure.said
     conf = f"/etc/conf.d/netns/{failure.nstype}-{failure.name}.conf"
-    if failure.status > 128:
+    if 128 < failure.status < 255:  # 255 is how ip leaves when it does not like an argument
         return "the command was killed; start the unit again"
+    if 'Invalid "netns" value' in said and _wrong_argument(said) == failure.name:
+        return (
+            f"the namespace was deleted while its units ran; stop them all, then start again:"
+            f" systemctl stop 'netns-*@{failure.name}.service'"
+        )
     if _name_is_taken(failure):
         device = failure.word_after("name")
         return (
@@ -132,8 +142,14 @@ def hint(failure: Failure) -> str:
         name=failure.name,
         conf=conf,
         unit=unit(failure.nstype, failure.name),
-        netns=failure.word_after("netns"),
+        netns=_wrong_argument(said) or failure.word_after("netns"),
     )
+
+
+def _wrong_argument(said: str) -> str:
+    """X in ip's words 'argument "X" is wrong: ...'; empty when it did not say so."""
+    before, wrong, _ = said.partition('" is wrong')
+    return before.rpartition('argument "')[2] if wrong else ""
 
 
 def _name_is_taken(failure: Failure) -> bool:

@@ -29,6 +29,10 @@ def main(arguments: list[str]) -> int:
             from netns_tools.steps.release import release
 
             return release(rest[0], rest[1], rest[2] != "success", paths)
+        if job == "sweep":
+            from netns_tools.steps.sweep import sweep
+
+            return sweep()
         if job == "refuse":
             raise ConfigError(_name_problems(rest[0], rest[1]))
         raise NetnsToolsError(f"unknown job {job!r}")

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 
 from netns_tools.host import systemd
-from netns_tools.names import outside_unit, unit
+from netns_tools.names import unit
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -40,8 +40,7 @@ def release(nstype: str, name: str, failed: bool, paths: Paths) -> int:
         users = systemd.dependents(pulled) - {dependent}
         if users & jobs.keys() or systemd.units(users, ["active", "activating", "reloading"]):
             continue
-        # Both: systemd does not look again at StopWhenUnneeded= when a job that waits is taken back.
-        systemd.stop([pulled, outside_unit(required, name)])
+        systemd.stop([pulled])
         if required in noted:
             # The note goes last: whatever is killed before, the next stop tries again.
             os.unlink(f"{base}/{_NOTE}{required}")

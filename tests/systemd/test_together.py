@@ -103,6 +103,26 @@ def test_rules_that_are_missing_or_not_trusted_leave_nothing_reachable(machine: 
     gone(machine, "demo")
 
 
+def test_a_firewall_that_lacks_what_it_requires_leaves_nothing_reachable(machine: Machine) -> None:
+    machine.write("/etc/conf.d/netns/veth-demo.conf", VETH)
+    machine.write("/etc/conf.d/netns/nft-demo.rules", OPEN)
+    machine.write("/etc/conf.d/netns/lo-demo.yaml", "no_such_option: 1\n")
+    machine.run("netns-update", check=False)
+    assert machine.run("systemctl start netns-nft@demo netns-veth@demo", check=False).returncode != 0
+    assert machine.run("ping -c1 -W1 10.9.0.2", check=False).returncode != 0
+    gone(machine, "demo")
+
+
+def test_a_bash_type_may_take_the_place_of_the_firewall(machine: Machine) -> None:
+    machine.write("/etc/conf.d/netns/veth-demo.conf", VETH)
+    machine.write(
+        "/etc/conf.d/netns/nft.sh",
+        "NO_CONFIG_REQUIRED=1\nconfigure_nft_up_inside() { nft add table inet own; }\n",
+    )
+    machine.run("netns-update; systemctl start netns-nft@demo netns-veth@demo; ping -c1 -W2 10.9.0.2")
+    machine.run("ip netns exec demo nft list table inet own")
+
+
 def test_rules_no_longer_trusted_close_a_running_namespace(machine: Machine) -> None:
     machine.write("/etc/conf.d/netns/veth-demo.conf", VETH)
     machine.write("/etc/conf.d/netns/nft-demo.rules", OPEN)
@@ -118,7 +138,9 @@ def test_a_failed_restart_of_the_firewall_alone_leaves_nothing(machine: Machine)
     machine.run("netns-update")
     for _ in range(4):
         machine.run("chmod 644 /etc/conf.d/netns/nft-demo.rules; systemctl start netns-nft@demo")
-        machine.run("chmod g+w /etc/conf.d/netns/nft-demo.rules; systemctl restart netns-nft@demo", check=False)
+        machine.run(
+            "chmod g+w /etc/conf.d/netns/nft-demo.rules; systemctl restart netns-nft@demo", check=False
+        )
         gone(machine, "demo")
 
 
@@ -194,6 +216,17 @@ def test_the_other_end_in_another_namespace(machine: Machine) -> None:
     machine.run("systemctl stop netns-veth@demo")
     gone(machine, "demo")
     gone(machine, "router")
+
+
+def test_a_failure_in_the_other_namespace_leaves_nothing(machine: Machine) -> None:
+    machine.write("/etc/conf.d/netns/veth-demo.conf", VETH + "VETH_NSNAME_OUTSIDE=theirs\n")
+    machine.run("netns-update; ip netns add theirs")
+    try:
+        assert machine.run("systemctl start netns-veth@demo", check=False).returncode != 0
+        gone(machine, "demo")
+        machine.run("ip netns exec theirs true")
+    finally:
+        machine.run("ip netns delete theirs")
 
 
 def test_two_namespaces_that_name_each_other(machine: Machine) -> None:

@@ -39,6 +39,12 @@ def test_the_last_line_that_sh_showed_is_the_failed_one() -> None:
     assert "ip link add" not in text
 
 
+def test_the_line_whose_argument_ip_does_not_like_is_shown() -> None:
+    text = render(failure('Error: argument "ve-demo0" is wrong: "dev" not a valid ifname\n', status=255))
+    assert "command: ip link add name ve-demo0 " in text
+    assert "from: /etc/conf.d/netns/veth-demo.conf:3" in text
+
+
 @pytest.mark.parametrize(
     ("said", "status", "needle"),
     [
@@ -47,6 +53,8 @@ def test_the_last_line_that_sh_showed_is_the_failed_one() -> None:
         ("Error: Nexthop has invalid gateway.\nCommand failed x:2\n", 1, "onlink"),
         ("sh: ip: not found\n", 127, "install iproute2"),
         ("", 137, "killed"),
+        ('Error: argument "other" is wrong: Invalid "netns" value\n\n', 255, "namespace other does not run"),
+        ('Error: argument "demo" is wrong: Invalid "netns" value\n\n', 255, "stop 'netns-*@demo.service'"),
         ("something new\n", 1, "netnsctl plan veth demo"),
     ],
 )

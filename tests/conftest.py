@@ -6,8 +6,13 @@ import os
 from collections.abc import Callable, Generator, Iterator
 
 import pytest
+from hypothesis import settings
 
 from tests.machine import Machine
+
+# The machine may be busy with a booted one: how long an example takes says nothing.
+settings.register_profile("unhurried", deadline=None)
+settings.load_profile("unhurried")
 
 CI = os.environ.get("CI", "") not in ("", "false", "0")
 

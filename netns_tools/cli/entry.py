@@ -31,6 +31,9 @@ _REMEDIES = {
     errno.EROFS: "the file system is mounted read-only; remount it or use --root",
 }
 
+_PACKAGES = {"jinja2": "python3-jinja2", "yaml": "python3-yaml"}
+"""Python packages that are imported late, and the Debian packages they come in."""
+
 
 def run(command: click.Command, prog: str, args: Sequence[str] | None = None) -> NoReturn:
     """Run a click command as a program; ends the process with the command's exit code.
@@ -76,6 +79,10 @@ def _explain(error: BaseException) -> int:
     if isinstance(error, OSError):
         _silence_stdout()
         _say(_os_error(error))
+        return 1
+    if isinstance(error, ModuleNotFoundError) and error.name in _PACKAGES:
+        package = _PACKAGES[error.name]
+        _say(f"error: the Python package {error.name} is missing\n  hint: apt install {package}")
         return 1
     _say(_bug(error))
     return 1

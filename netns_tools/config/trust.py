@@ -114,15 +114,11 @@ def _check_owner(path: str, status: os.stat_result) -> list[Problem]:
     mode = status.st_mode & 0o7777
     remedies = []
     reasons = []
-    if S_ISDIR(status.st_mode) and mode & S_ISVTX:
+    if S_ISDIR(status.st_mode) and mode & S_ISVTX and mode & 0o022:
         # A directory such as /tmp is shared on purpose: never tell anybody to close it.
-        return [
-            Problem(
-                f"refused: anybody may put files here (mode {mode:04o}), and what is here would act as root",
-                path=path,
-                hint="keep configuration in another directory, one that only root can write",
-            )
-        ] if mode & 0o022 else []
+        message = f"refused: others may put files here (mode {mode:04o}), and what is here would act as root"
+        hint = "keep configuration in another directory, one that only root can write"
+        return [Problem(message, path=path, hint=hint)]
     if status.st_uid not in (0, os.geteuid()):
         reasons.append(f"belongs to user {status.st_uid}")
         remedies.append(f"chown root:root {quote(path)}")

@@ -136,6 +136,11 @@ def hint(failure: Failure) -> str:
         return (
             f"the host has no device {parent}; set MACVLAN_PARENT_IFNAME in {conf} ('ip link' lists devices)"
         )
+    if parent and "Invalid argument" in said:
+        return (
+            f"{parent} may carry a macvlan in mode passthru, which must be its only one, or have an MTU below"
+            f" MACVLAN_MTU; see 'ip -d link show {parent}', then mend MACVLAN_MODE or MACVLAN_MTU in {conf}"
+        )
     text = next(text for needles, text in _HINTS if any(needle in said for needle in needles))
     return text.format(
         nstype=failure.nstype,

@@ -33,6 +33,7 @@ RAISED = [
         "error: /etc/x: No space left on device\n  hint",
     ),
     (ValueError("odd\nvalue"), 1, "error: internal error: ValueError: odd value"),
+    (ModuleNotFoundError("no", name="jinja2"), 1, "jinja2 is missing\n  hint: apt install python3-jinja2"),
     (RecursionError("deep"), 1, "error: internal error: RecursionError"),
     (click.UsageError("no"), 2, "Error: no\n"),
     (BrokenPipeError(errno.EPIPE, "Broken pipe"), 1, ""),
@@ -49,6 +50,13 @@ def test_errors(raised: BaseException, code: int, message: str, capfd: pytest.Ca
     err = capfd.readouterr().err
     assert message.strip() in err
     assert "Traceback" not in err
+
+
+def test_click_itself_is_missing() -> None:
+    hidden = "import sys; sys.modules['click'] = None; import netns_tools.cli.update"
+    done = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "error: the Python package click is missing\n  hint: apt install python3-click\n"
 
 
 @pytest.mark.parametrize(("result", "code"), [(None, 0), (0, 0), (2, 2)])

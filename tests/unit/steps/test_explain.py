@@ -68,6 +68,13 @@ def test_a_missing_parent_is_named() -> None:
     assert "the host has no device nope0; set MACVLAN_PARENT_IFNAME" in text
 
 
+def test_a_macvlan_that_its_parent_does_not_allow() -> None:
+    plan = "link add link eth0 name eth100 netns demo group 1 mtu 9000 type macvlan mode passthru\n"
+    text = render(failure("RTNETLINK answers: Invalid argument\nCommand failed x:1\n", plan))
+    assert "passthru" in text.partition("hint:")[2]
+    assert "MACVLAN_MTU in /etc/conf.d/netns/veth-demo.conf" in text
+
+
 @given(st.text(), st.text(), st.integers(0, 255))
 def test_whatever_was_said_there_is_a_hint(said: str, plan: str, status: int) -> None:
     assert "hint: " in render(failure(said, plan, status))

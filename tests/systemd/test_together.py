@@ -255,6 +255,20 @@ def test_a_foreign_device_of_the_same_name_survives(machine: Machine) -> None:
         machine.run("ip link delete ve-demo0")
 
 
+def test_a_namespace_that_took_the_place_of_ours_survives(machine: Machine) -> None:
+    machine.write("/etc/conf.d/netns/veth-demo.conf", VETH)
+    machine.run("netns-update; systemctl start netns-veth@demo; ip netns delete demo; ip netns add demo")
+    machine.run("ip -n demo link add theirs type bridge")
+    try:
+        machine.run("systemctl stop netns-veth@demo")
+        machine.wait_for("! test -e /run/netns-tools/demo")
+        machine.run("ip -n demo link show theirs")
+        assert "left alone" in machine.journal("netns_name@demo")
+    finally:
+        machine.run("ip netns delete demo")
+    gone(machine, "demo")
+
+
 def test_a_device_that_vanished_does_not_hinder_the_stop(machine: Machine) -> None:
     machine.write("/etc/conf.d/netns/veth-demo.conf", VETH)
     machine.run("netns-update; systemctl start netns-veth@demo netns-lo@demo; ip link delete ve-demo0")

@@ -8,7 +8,6 @@ mtime, cannot be set back.
 
 from __future__ import annotations
 
-import contextlib
 import posix
 
 from netns_tools.config.layers import load_config
@@ -108,8 +107,10 @@ def store(text: str, nstype: str, name: str, paths: Paths) -> None:
         _write(temporary, text)
         posix.rename(temporary, target)
     except OSError:
-        with contextlib.suppress(OSError):
+        try:  # noqa: SIM105 -- contextlib costs a start 2 ms
             posix.unlink(temporary)
+        except OSError:
+            pass
 
 
 def write_run_plan(plan: Plan, nstype: str, name: str, paths: Paths) -> None:

@@ -41,7 +41,19 @@ MAY_HAVE_EFFECTS = {
 
 HEAVY = {
     *("typing", "dataclasses", "enum", "re", "pathlib", "json", "subprocess", "logging", "argparse"),
-    *("ipaddress", "socket", "yaml", "click", "jinja2", "pyroute2", "asyncio", "inspect", "shutil", "site"),
+    *(
+        "ipaddress",
+        "socket",
+        "yaml",
+        "click",
+        "jinja2",
+        "pyroute2",
+        "asyncio",
+        "inspect",
+        "shutil",
+        "site",
+        "contextlib",
+    ),
 }
 """What a start never pays for (docs/how-it-works.md has the milliseconds)."""
 

@@ -269,6 +269,23 @@ def test_a_namespace_that_took_the_place_of_ours_survives(machine: Machine) -> N
     gone(machine, "demo")
 
 
+@pytest.mark.parametrize(
+    "damage", ["rm own.sh own.conf", "echo if >>own.conf", "echo if >>own.sh", "chmod g+w own.sh"]
+)
+def test_a_bash_type_is_undone_whatever_became_of_its_files(machine: Machine, damage: str) -> None:
+    script = (
+        "configure_own_up_outside() { ip link add own-$1 type bridge; }\n"
+        "configure_own_down_outside() { ip link delete own-$1; echo gone: $OWN_WORD; }\n"
+    )
+    machine.write("/etc/conf.d/netns/own.sh", script)
+    machine.write("/etc/conf.d/netns/own.conf", "OWN_WORD='a word'\n")
+    machine.run("netns-update; systemctl start netns-own@demo; ip link show own-demo")
+    machine.run(f"cd /etc/conf.d/netns && {damage}; systemctl stop netns-own@demo")
+    gone(machine, "demo")
+    assert machine.run("ip link show own-demo", check=False).returncode != 0
+    assert "gone: a word" in machine.journal("netns_outside-own@demo")
+
+
 def test_a_device_that_vanished_does_not_hinder_the_stop(machine: Machine) -> None:
     machine.write("/etc/conf.d/netns/veth-demo.conf", VETH)
     machine.run("netns-update; systemctl start netns-veth@demo netns-lo@demo; ip link delete ve-demo0")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import posix
+import sys
 
 from netns_tools.errors import ConfigError, NetnsToolsError
 from netns_tools.steps.plan import Plan
@@ -48,19 +49,45 @@ def sources(nstype: NsType, name: str, paths: Paths) -> list[str]:
 
 
 def run(arguments: list[str], libdir: str, paths: Paths) -> int:
-    """Replace this process by bash running one step: TYPE NAME [PARAMETER...] up|down outside|inside."""
+    """Replace this process by bash running one step: TYPE NAME [PARAMETER...] up|down outside|inside.
+
+    A stop goes by the files as they are, and by those of the start when they cannot be used any more.
+    """
     from netns_tools.config.nstype import load_nstype
 
-    nstype = load_nstype(arguments[0], paths)
-    files = sources(nstype, arguments[1], paths)
+    nstype, name, *_, updown, inout = arguments
+    kept = f"{paths.run_plan(nstype, name)}/kept.sh"
+    try:
+        files = sources(load_nstype(nstype, paths), name, paths)
+    except ConfigError as error:
+        if updown != "down" or not _exists(kept):
+            raise
+        print(f"{error.render()}\nnetns-{nstype}@{name}: undone by the files of the start", file=sys.stderr)
+        files = [kept]
+    if (updown, inout) == ("up", "outside"):
+        _keep(files, kept, paths)
     command = ["/bin/bash", "--norc", "--noprofile", f"{libdir}/lib/bash-step", str(len(files))]
     try:
         posix.execv(command[0], [*command, *files, *arguments])
     except OSError as error:
         raise NetnsToolsError(
-            f"cannot run {nstype.path}: {command[0]}: {error.strerror}", hint="a bash type needs bash"
+            f"cannot run {files[0]}: {command[0]}: {error.strerror}", hint="a bash type needs bash"
         ) from None
     return 1
+
+
+def _keep(files: list[str], kept: str, paths: Paths) -> None:
+    """Write what a start sources into one file, for a stop after which nothing may be left."""
+    from netns_tools.config.trust import read_file
+    from netns_tools.steps.types.commands import quote
+
+    with open(kept, "wb") as copy:
+        for file in files:
+            if file.startswith("="):
+                name, _, value = file[1:].partition("=")
+                copy.write(f"{name}={quote(value)}\n".encode())
+            else:
+                copy.write((read_file(file, paths) or b"") + b"\n")
 
 
 def _assignments(path: str, paths: Paths) -> list[str]:

@@ -119,3 +119,11 @@ def test_a_broken_configuration_does_not_stop_an_install(fresh: Machine) -> None
 
     assert "/etc/conf.d/netns/veth-demo.conf:1" in done.stderr
     assert "netns-update has found problems" in done.stderr
+
+
+def test_a_libdir_that_systemd_does_not_search_is_pointed_out(fresh: Machine) -> None:
+    said = fresh.run(f"{MAKE} install LIBDIR=/opt/x 2>&1").stdout
+    link = next(line for line in said.splitlines() if "systemctl link" in line).partition("them: ")[2]
+    assert fresh.run("systemctl start netns-lo@demo", check=False).returncode != 0
+    fresh.run(f"{link}; systemctl start netns-lo@demo")
+    assert "systemctl link" not in fresh.run(f"{MAKE} install 2>&1").stdout

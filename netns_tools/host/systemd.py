@@ -51,14 +51,22 @@ def jobs() -> dict[str, str]:
     return {words[1]: words[2] for words in lines if len(words) >= 3}
 
 
-def dependents(unit: str) -> set[str]:
-    """The units that need a unit, started or not, as StopWhenUnneeded= sees it.
+def dependents(units: Iterable[str]) -> dict[str, set[str]]:
+    """For each unit those that need it, started or not, as StopWhenUnneeded= sees it.
 
     Raises ``NetnsToolsError``.
     """
-    properties = ("RequiredBy", "WantedBy", "BoundBy", "RequisiteOf")
-    text = _systemctl("show", *(f"--property={name}" for name in properties), "--", unit)
-    return {word for line in text.splitlines() for word in line.partition("=")[2].split()}
+    units = list(units)
+    if not units:
+        return {}
+    properties = ("Id", "RequiredBy", "WantedBy", "BoundBy", "RequisiteOf")
+    text = _systemctl("show", *(f"--property={name}" for name in properties), "--", *units)
+    found: dict[str, set[str]] = {}
+    for block in text.split("\n\n"):
+        values = dict(line.partition("=")[::2] for line in block.splitlines())
+        if "Id" in values:
+            found[values.pop("Id")] = {word for value in values.values() for word in value.split()}
+    return found
 
 
 def stop(units: Iterable[str]) -> None:

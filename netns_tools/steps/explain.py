@@ -35,10 +35,10 @@ class Failure:
         return words[words.index(word) + 1] if word in words[:-1] else ""
 
 
-def explain(nstype: str, name: str, step: str, file: str, status: int, paths: Paths) -> int:
+def explain(nstype: str, name: str, file: str, status: int, paths: Paths) -> int:
     """Print why a step failed and what to do next; return 75 when it is to be tried again, else 1."""
     directory = paths.run_plan(nstype, name)
-    failure = Failure(nstype, name, step, status)
+    failure = Failure(nstype, name, file.partition(".")[0], status)
     find_command(failure, _read(f"{directory}/{file}"), _read(f"{directory}/error"))
     if failure.status < 128 and _name_is_taken(failure) and _remove_leftover(failure):
         print(f"{unit(nstype, name)}: removed what an interrupted start left behind", file=sys.stderr)
@@ -74,7 +74,9 @@ def find_command(failure: Failure, plan: str, said: str) -> None:
 
 def render(failure: Failure) -> str:
     """The failure as people read it: what, the command, its origin, what was said, what to do."""
-    place = "outside" if failure.step.endswith("outside") else f"inside {failure.name}"
+    place = {"up-outside": "outside", "up-peer": "at the other end"}.get(
+        failure.step, f"inside {failure.name}"
+    )
     lines = [f"{unit(failure.nstype, failure.name)}: cannot set up {failure.nstype} {place}"]
     if failure.command:
         lines.append(f"  command: {failure.program}{failure.command}")

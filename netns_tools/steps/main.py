@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
         if job == "explain":
             from netns_tools.steps.explain import explain
 
-            return explain(rest[0], rest[1], rest[2], rest[3], int(rest[4]), paths)
+            return explain(rest[0], rest[1], rest[2], int(rest[3]), paths)
         if job == "bash":
             from netns_tools.steps.types.bash import run
 

@@ -23,7 +23,8 @@ class Plan:
     ``files`` maps a file name, ``STEP.INTERPRETER``, to its lines. Besides there
     are notes for the steps, which no interpreter reads: ``gated`` (present: do not
     come up while the namespace is closed), ``requires`` (other types in the same
-    namespace, a line each), ``bash`` (present: a bash type, run as itself) and
+    namespace, a line each), ``peer`` (the namespace of ``up-peer.ip``),
+    ``group`` (the device group of a link, for its undo), ``bash`` (present: a bash type, run as itself) and
     ``warnings`` (said at every start).
     """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from netns_tools.errors import NetnsToolsError
-from netns_tools.names import nstype_problem
+from netns_tools.names import device_group, nstype_problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,9 @@ def plan_type(config: Config, paths: Paths) -> Plan:
     """
     kind = config.nstype.kind
     plan = _planner(kind, config.nstype.name)(config, paths)
-    if kind not in ("loopback", "firewall"):
+    if kind == "link":
+        plan.note("group", str(device_group(config.nstype.name)))
+    elif kind not in ("loopback", "firewall"):
         plan.note("gated")
     if config.nstype.requires:
         plan.note("requires", *config.nstype.requires)

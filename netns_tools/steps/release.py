@@ -37,7 +37,7 @@ def release(nstype: str, name: str, failed: bool, paths: Paths) -> int:
     queued = _requirements(nstype, paths) if failed else []
     for required in noted | {each for each in queued if not os.path.isdir(f"{base}/{each}")}:
         pulled = unit(required, name)
-        users = systemd.dependents(pulled) - {dependent}
+        users = systemd.dependents([pulled]).get(pulled, set()) - {dependent}
         if users & jobs.keys() or systemd.units(users, ["active", "activating", "reloading"]):
             continue
         systemd.stop([pulled])

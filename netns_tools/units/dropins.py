@@ -49,19 +49,19 @@ class Running:
 
 
 def inside_dropin(
-    nstype: str, name: str, facts: Facts, *, late: bool, waits: bool, files: Sequence[str]
+    nstype: str, name: str, facts: Facts, *, late: bool, waits: str, files: Sequence[str]
 ) -> Context:
     """What dropin.conf.j2 is filled with for ``netns-TYPE@NAME``.
 
-    ``late``: something before it comes after the network. ``waits``: it comes up
-    after the firewall. ``files``: those in /etc/netns/NAME that are to stand in for /etc.
+    ``late``: something before it comes after the network. ``waits``: which
+    step comes after the firewall. ``files``: those in /etc/netns/NAME that are to stand in for /etc.
     """
     early = facts.order == "before" and not late
     return {
         **_empty(nstype, name, facts, unit(nstype, name)),
         "notes": [_LATE_NOTE] if facts.order == "before" and late else [],
-        "unit_section": "yes" if early or (waits and facts.namespaces) else "",
-        "after": [unit(FIREWALL, other) for other in facts.namespaces] if waits else [],
+        "unit_section": "yes" if early or (waits == "inside" and facts.namespaces) else "",
+        "after": [unit(FIREWALL, other) for other in facts.namespaces] if waits == "inside" else [],
         # network.target is passive: who provides network pulls it in (systemd.special(7)).
         "wants": ["network.target"] if early else [],
         "before": ["network.target"] if early else [],
@@ -71,7 +71,7 @@ def inside_dropin(
 
 
 def outside_dropin(
-    nstype: str, name: str, facts: Facts, *, waits: bool, udev: bool, running: Running | None
+    nstype: str, name: str, facts: Facts, *, waits: str, udev: bool, running: Running | None
 ) -> Context:
     """What dropin.conf.j2 is filled with for ``netns_outside-TYPE@NAME``.
 
@@ -85,7 +85,9 @@ def outside_dropin(
     wants, after = _order(facts.order)
     # Without udev there are no device units, and an order against what never comes costs nothing.
     after = [*after, *(device_unit(device) for device in facts.devices if device_unit(device) not in waiting)]
-    before = [unit(FIREWALL, other) for other in facts.namespaces] if waits else []
+    firewalls = [unit(FIREWALL, other) for other in facts.namespaces]
+    after += firewalls if waits == "outside" else []
+    before = firewalls if waits == "inside" else []
     return {
         **_empty(nstype, name, facts, outside_unit(nstype, name)),
         "notes": [_WAITING_NOTE] if waiting else [],

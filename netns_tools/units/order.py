@@ -1,9 +1,9 @@
 """Boot order of instances against the network, without cycles. Pure.
 
 An instance may ask to be up before network.target, while something that systemd
-starts before it asks to come after the network: a veth after network-online.target,
-and the firewall of that namespace, which is loaded between the two steps of the
-veth. systemd would break that cycle by dropping a job; we drop the first wish.
+starts before it asks to come after the network: a veth, and the firewall of its
+namespace, which is loaded before the veth is made. systemd would break that cycle
+by dropping a job; we drop the first wish.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ LATE = ("after", "online")
 
 
 def late_ones(
-    instances: Mapping[Key, Facts], requires: Mapping[str, Collection[str]], waiting: Collection[str]
+    instances: Mapping[Key, Facts], requires: Mapping[str, Collection[str]], waiting: Mapping[str, str]
 ) -> set[Key]:
     """Instances whose inside step comes after the network by what they wait for.
 
-    ``requires`` maps every type to the types it requires; ``waiting`` are the types whose
-    outside step comes before the firewall and whose inside step comes after it.
+    ``requires`` maps every type to the types it requires; ``waiting``: which step of
+    a type comes after the firewall (``outside``, ``inside``, or neither).
     """
     starts: list[Node] = [("outside", *key) for key, facts in instances.items() if facts.order in LATE]
     if not starts:
@@ -46,7 +46,7 @@ def late_ones(
 
 
 def _edges(
-    instances: Mapping[Key, Facts], requires: Mapping[str, Collection[str]], waiting: Collection[str]
+    instances: Mapping[Key, Facts], requires: Mapping[str, Collection[str]], waiting: Mapping[str, str]
 ) -> dict[Node, list[Node]]:
     """Which step comes directly before which."""
     edges: dict[Node, list[Node]] = {}
@@ -64,10 +64,13 @@ def _edges(
             for other in required:
                 add(("inside", other, name), inside)
                 add(outside, ("outside", other, name))
-            if nstype in waiting:
+            if waiting.get(nstype):
                 known = instances.get((nstype, name))
                 for namespace in [name, *(known.namespaces if known else ())]:
                     firewall: Node = ("inside", FIREWALL, namespace)
-                    add(outside, firewall)
-                    add(firewall, inside)
+                    if waiting[nstype] == "outside":
+                        add(firewall, outside)
+                    else:
+                        add(outside, firewall)
+                        add(firewall, inside)
     return edges

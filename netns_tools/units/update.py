@@ -159,7 +159,7 @@ class Update:
             outside = typeunits.outside_context(nstype, types, source)
             desired[unitfile.template(nstype.name)] = renderer.render("inside.service.j2", inside)
             desired[unitfile.outside_template(nstype.name)] = renderer.render("outside.service.j2", outside)
-        waiting = {name for name, nstype in types.items() if typeunits.waits_for_firewall(nstype, types)}
+        waiting = {name: typeunits.waits_for_firewall(nstype, types) for name, nstype in types.items()}
         requires = {name: typeunits.requirements(nstype) for name, nstype in types.items()}
         late = order.late_ones(facts, requires, waiting)
         udev = not self.live or systemd.has_device_units()
@@ -170,7 +170,7 @@ class Update:
                 desired[file] = renderer.render("dropin.conf.j2", context)
 
         for key, known in facts.items():
-            nstype, waits = types[key[0]], key[0] in waiting
+            nstype, waits = types[key[0]], waiting[key[0]]
             files = name_files.get(key[1], []) if nstype.kind in ("commands", "bash") else []
             add(
                 unitfile.dropin(*key),

@@ -73,21 +73,34 @@ def test_rules_that_others_may_write_are_refused(host: FakeHost) -> None:
     assert "chmod" in failed.stderr
 
 
-def test_bad_rules_close_the_namespace_and_keep_links_down(host: FakeHost) -> None:
+def test_bad_rules_close_the_namespace_and_no_link_is_made(host: FakeHost) -> None:
     host.configure("veth-demo.conf", VETH)
     host.configure("nft-demo.rules", "table inet filter { chain input { this is no rule } }\n")
     host.name_up("demo")
-    host.step("veth", "demo", "up", "outside")
     host.step("nft", "demo", "up", "outside")
+    waiting = host.step("veth", "demo", "up", "outside", check=False)
+    assert waiting.returncode == 1
     failed = host.step("nft", "demo", "up", "inside", check=False)
     assert failed.returncode == 1
     assert "nft-demo.rules:1" in failed.stderr
     assert "nothing in demo is reachable" in failed.stderr
     assert "netns_blocked" in host.nft("demo", "list", "ruleset")
-    link = host.step("veth", "demo", "up", "inside", check=False)
+    link = host.step("veth", "demo", "up", "outside", check=False)
     assert link.returncode == 1
     assert "netns-nft@demo" in link.stderr
-    assert "UP" not in host.links("demo")["ve-demo1"]["flags"]
+    assert set(host.links("demo")) == {"lo"}
+
+
+def test_no_end_is_put_into_a_namespace_whose_firewall_is_not_loaded(host: FakeHost) -> None:
+    host.configure("veth-demo.conf", VETH + "VETH_NSNAME_OUTSIDE=router\n")
+    host.configure("nft-router.rules", "nonsense\n")
+    host.name_up("router")
+    host.step("nft", "router", "up", "outside")
+    host.name_up("demo")
+    failed = host.step("veth", "demo", "up", "outside", check=False)
+    assert failed.returncode == 1
+    assert "netns-nft@router" in failed.stderr
+    assert set(host.links("demo")) == set(host.links("router")) == {"lo"}
 
 
 def test_bad_rules_at_a_restart_close_a_namespace_that_runs(host: FakeHost) -> None:
@@ -150,15 +163,3 @@ def test_without_nft_every_device_goes_down(host: FakeHost) -> None:
     )
     assert failed.returncode == 1
     assert "UP" not in host.links("demo")["ve-demo1"]["flags"]
-
-
-def test_rules_may_name_devices_that_are_created_but_down(host: FakeHost) -> None:
-    host.configure("veth-demo.conf", VETH)
-    host.configure(
-        "nft-demo.rules",
-        'table inet f { chain i { type filter hook input priority 0; iif "ve-demo1" accept; }; }\n',
-    )
-    host.name_up("demo")
-    host.step("veth", "demo", "up", "outside")
-    host.start("nft", "demo")
-    assert 'iif "ve-demo1"' in host.nft("demo", "list", "ruleset")

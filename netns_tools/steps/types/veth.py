@@ -13,11 +13,7 @@ if TYPE_CHECKING:
 
 
 def plan(config: Config, paths: Paths) -> Plan:
-    """Plan the pair: created down by the outside step, brought up inside last.
-
-    A peer in another namespace M comes up in the inside step too, because that
-    step is ordered after the firewall of M.
-    """
+    """Plan the pair: created down, then brought up end by end, inside last."""
     result = Plan()
     values = config.values
     outside = config.text("VETH_IFNAME_OUTSIDE")
@@ -38,16 +34,17 @@ def plan(config: Config, paths: Paths) -> Plan:
         values.get("VETH_IFNAME_OUTSIDE"),
         values.get("VETH_IFNAME_INSIDE"),
     )
-    if not other:
+    if other:
+        result.note("peer", other)
+    else:
         result.add("up-outside.ip", f"link set dev {outside} alias {unit('veth', config.name)}")
     plan_device(
         result,
         config,
-        "up-inside.ip" if other else "up-outside.ip",
+        "up-peer.ip" if other else "up-outside.ip",
         outside,
         addresses="VETH_IFADDR_OUTSIDE",
         routes="VETH_ROUTES_OUTSIDE",
-        prefix=f"netns exec {other} ip " if other else "",
         nodad=True,
     )
     plan_device(

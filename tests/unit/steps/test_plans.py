@@ -55,21 +55,19 @@ def test_veth(tmp_path: Path) -> None:
             "route add default via 10.0.0.1 dev ve-demo1",
             "route add default via 2001:db8::1 dev ve-demo1",
         ],
-        "gated": [],
+        "group": [str(group)],
     }
 
 
-def test_veth_into_another_namespace_comes_up_after_that_ones_firewall(tmp_path: Path) -> None:
+def test_veth_into_another_namespace(tmp_path: Path) -> None:
     text = "VETH_NSNAME_OUTSIDE=router\nVETH_IFADDR_OUTSIDE=10.0.0.1/24\nVETH_IFADDR_INSIDE=10.0.0.2/24\n"
     plan = planned(tmp_path, "veth", text)
     assert plan["up-outside.ip"] == [
         "link add name ve-demo0 netns router type veth peer name ve-demo1 netns demo"
         f" group {device_group('veth')}"
     ]
-    assert plan["up-inside.ip"][:2] == [
-        "netns exec router ip link set dev ve-demo0 up",
-        "netns exec router ip address add 10.0.0.1/24 dev ve-demo0",
-    ]
+    assert plan["peer"] == ["router"]
+    assert plan["up-peer.ip"] == ["link set dev ve-demo0 up", "address add 10.0.0.1/24 dev ve-demo0"]
 
 
 def test_macvlan(tmp_path: Path) -> None:
@@ -86,7 +84,7 @@ def test_macvlan(tmp_path: Path) -> None:
             "address add 192.0.2.9/24 dev eth100",
             "route add default via 192.0.2.1 dev eth100",
         ],
-        "gated": [],
+        "group": [str(device_group("macvlan"))],
     }
 
 

@@ -18,7 +18,7 @@ def outside(
 ) -> str:
     """The drop-in of an outside unit."""
     facts = Facts("none", namespaces, devices, ())
-    context = dropins.outside_dropin("veth", "a", facts, waits=True, udev=udev, running=running)
+    context = dropins.outside_dropin("veth", "a", facts, waits="outside", udev=udev, running=running)
     return Renderer(Paths().unit_templates, {}).render("dropin.conf.j2", context)
 
 

@@ -64,8 +64,9 @@ def dependents(units: Iterable[str]) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for block in text.split("\n\n"):
         values = dict(line.partition("=")[::2] for line in block.splitlines())
-        if "Id" in values:
-            found[values.pop("Id")] = {word for value in values.values() for word in value.split()}
+        unit = values.pop("Id", "")
+        if unit:
+            found[unit] = {word for value in values.values() for word in value.split()}
     return found
 
 

@@ -29,12 +29,21 @@ def command(name: str, paths: Paths) -> int:
     """
     from netns_tools.cli.instances import check_names
     from netns_tools.kernel.nft import save_rules
+    from netns_tools.kernel.ruleset import indexed_devices
 
     check_names("nft", name)
     path, left_out = save_rules(name, paths)
     for table in left_out:
         click.echo(
             f"warning: table {table} belongs to a running program, which makes it anew; not saved", err=True
+        )
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        indexed = indexed_devices(file.read())
+    if indexed:
+        click.echo(
+            f"warning: rules match {', '.join(indexed)} by iif or oif; at a start, rules are loaded"
+            " before any link is made, so these will not load then: write iifname or oifname",
+            err=True,
         )
     click.echo(f"Successfully saved nftables ruleset for '{name}' to '{path}'.")
     return 0

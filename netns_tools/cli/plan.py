@@ -79,6 +79,7 @@ Section = dict[str, object]
 
 _SECTIONS = (
     ("outside (host)", "up-outside"),
+    ("the other end", "up-peer"),
     ("inside", "up-inside"),
     ("undo inside", "down-inside"),
     ("undo outside", "down-outside"),
@@ -88,20 +89,24 @@ _SECTIONS = (
 def plan_sections(files: dict[str, list[str]], nstype: str, name: str) -> list[Section]:
     """A plan as sections of commands, each ``{"title", "step", "commands": [{"command", "from"}]}``."""
     sections: list[Section] = []
+    where = {"up-inside": name, "down-inside": name, "up-peer": "".join(files.get("peer", []))}
     for title, step in _SECTIONS:
+        namespace = where.get(step, "")
         commands = [
             {"command": command, "from": origin}
             for tool in ("ip", "nft", "sh")
             for line in files.get(f"{step}.{tool}", [])
-            for command, origin in [_command(line, step, tool, name)]
+            for command, origin in [_command(line, tool, namespace)]
         ]
         if "bash" in files:
             commands += _function(files["bash"], f"configure_{nstype}_{step.replace('-', '_')}", name)
         if step == "down-inside":
-            commands += [{"command": one, "from": None} for one in _undo(files, nstype, name)]
+            commands += [{"command": one, "from": None} for one in _undo(files, name)]
+        if step == "up-peer" and not commands:
+            continue
         sections.append(
             {
-                "title": f"{title}: {name}" if step.endswith("inside") else title,
+                "title": f"{title}: {namespace}" if namespace else title,
                 "step": step,
                 "commands": commands,
             }
@@ -120,14 +125,11 @@ def _function(note: list[str], function: str, name: str) -> list[dict[str, str |
     return [{"command": f"{function} {name}", "from": script}] if there else []
 
 
-def _command(line: str, step: str, tool: str, name: str) -> tuple[str, str | None]:
+def _command(line: str, tool: str, namespace: str) -> tuple[str, str | None]:
     """A line of a plan as the command that a person would type, and where it comes from."""
     text, _mark, origin = line.rpartition("  # ") if "  # " in line else (line, "", "")
-    inside = step.endswith("inside")
-    if tool == "ip" and not (inside and text.startswith("netns ")):
-        text = f"ip -n {name} {text}" if inside else f"ip {text}"
-    elif tool == "ip":
-        text = f"ip {text}"
+    if tool == "ip":
+        text = f"ip -n {namespace} {text}" if namespace else f"ip {text}"
     elif tool == "nft" and text.startswith("include "):
         text = f"nft -f {text.removeprefix('include ').strip(chr(34))}"
     elif tool == "nft":
@@ -135,13 +137,9 @@ def _command(line: str, step: str, tool: str, name: str) -> tuple[str, str | Non
     return text, origin or None
 
 
-def _undo(files: dict[str, list[str]], nstype: str, name: str) -> list[str]:
+def _undo(files: dict[str, list[str]], name: str) -> list[str]:
     """What the unit itself does at a stop: a link type's devices are deleted by their group."""
-    from netns_tools.names import device_group
-
-    group = device_group(nstype)
-    marked = any(f"group {group}" in line for lines in files.values() for line in lines)
-    return [f"ip -n {name} link delete group {group}"] if marked else []
+    return [f"ip -n {name} link delete group {group}" for group in files.get("group", [])]
 
 
 def _print(sections: list[Section], nstype: str, name: str) -> None:

@@ -63,6 +63,12 @@ def vanished_devices(text: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def indexed_devices(text: str) -> list[str]:
+    """Devices other than lo that rules match by ``iif``/``oif``: such rules load only where those exist."""
+    found = re.findall(r'\b[io]if (?:== |!= )?"([^"\n]+)"', text)
+    return [device for device in dict.fromkeys(found) if device != "lo"]
+
+
 def _components(expression: str) -> list[bool]:
     """For each part of ``iif . tcp dport``: whether it is the number of a device."""
     return [part.split()[-1:] in (["iif"], ["oif"]) for part in expression.strip().split(" . ")]

@@ -5,7 +5,14 @@ from __future__ import annotations
 import pytest
 
 from netns_tools.check.rules import nft_problems
-from netns_tools.kernel.ruleset import blocked, iptables_rule, owned_tables, split_tables, vanished_devices
+from netns_tools.kernel.ruleset import (
+    blocked,
+    indexed_devices,
+    iptables_rule,
+    owned_tables,
+    split_tables,
+    vanished_devices,
+)
 
 LISTING = """\
 table inet filter {
@@ -86,3 +93,8 @@ def test_messages_of_nft() -> None:
     ]
     assert nft_problems("p", "") == []
     assert nft_problems("p", "something\nelse\n")[0].message == "nft: something else"
+
+
+def test_devices_that_rules_match_by_their_number() -> None:
+    text = 'iif "lo" accept\niif "ve-a1" accept\noif != "br0" drop\niifname "x" accept\niif "ve-a1" drop\n'
+    assert indexed_devices(text) == ["ve-a1", "br0"]

@@ -38,7 +38,7 @@ SERVICE = "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\nEx
 TIMER = r"""
 units() { for i in $(seq "$2"); do echo "$1-veth@n$i"; done; }
 gone() {
-    while systemctl list-units --no-legend --plain "$1_name@*" | grep -qv inactive; do sleep 0.005; done
+    while systemctl list-units --no-legend --plain "$1_name@*" | grep -qv inactive; do sleep 0.02; done
 }
 one() {
     a=$(date +%s%N); systemctl start "$1-veth@n1" || exit 1; b=$(date +%s%N)

@@ -24,6 +24,7 @@ def plan(config: Config, paths: Paths) -> Plan:
     ``flush ruleset`` stands before the file even if the file says so itself:
     a restore never adds rules to rules, and the kernel swaps old for new at once.
     """
+    from netns_tools.config.option import is_true
     from netns_tools.config.trust import check_file
 
     candidates = rules_files(config.name, paths)
@@ -45,7 +46,7 @@ def plan(config: Config, paths: Paths) -> Plan:
     result = Plan()
     result.add("up-inside.nft", "flush ruleset")
     result.add("up-inside.nft", f'include "{rules}"')
-    if config.text("NFT_AUTO_SAVE") in ("yes", "true", "1"):
+    if is_true(config.text("NFT_AUTO_SAVE")):
         result.add("down-inside.sh", f"netns-nft-save {config.name}", config.values.get("NFT_AUTO_SAVE"))
     return result
 

@@ -102,6 +102,14 @@ def test_firewall_replaces_in_one_transaction(tmp_path: Path) -> None:
     assert plan["requires"] == ["lo"]
 
 
+@pytest.mark.parametrize(
+    ("text", "saves"), [("yes", True), ("Yes", True), ("true", True), ("1", True), ("no", False)]
+)
+def test_auto_save_means_what_the_check_of_the_option_accepts(tmp_path: Path, text: str, saves: bool) -> None:
+    plan = planned(tmp_path, "nft", f"NFT_AUTO_SAVE={text}\n", **{"nft-demo.rules": "table inet t { }\n"})
+    assert ("down-inside.sh" in plan) == saves
+
+
 def test_warnings_are_part_of_the_plan_so_that_every_start_says_them(tmp_path: Path) -> None:
     plan = planned(tmp_path, "veth", "VETH_IFADDR_OUTSIDE=10.0.0.1\nVETH_IFADDR_INSIDE=10.0.0.2/24\n")
     assert any("10.0.0.1" in line for line in plan["warnings"])

@@ -9,9 +9,6 @@ if TYPE_CHECKING:
     from netns_tools.config.layers import Config, Value
     from netns_tools.paths import Paths
 
-LIST_KINDS = ("addresses", "gateways", "routes", "macs")
-"""Option kinds that hold several entries."""
-
 _PLAIN = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_@%+=:,./-")
 
 
@@ -44,7 +41,7 @@ def _lines(command: list[str], config: Config) -> list[tuple[str, list[Value]]]:
     if any(not config.text(name) for name in used):
         return []
     sources = [config.values[name] for name in used]
-    lists = [name for name in used if config.nstype.options[name].kind in LIST_KINDS]
+    lists = [name for name in used if config.nstype.options[name].is_list]
     single = {**fixed, **{name: config.text(name) for name in used if name not in lists}}
     # With two lists in one command: every entry of the one with every entry of the other.
     combinations: list[dict[str, list[str]]] = [{}]

@@ -48,15 +48,15 @@ class Problem:
 
     def render(self) -> str:
         """The problem as text of one to four lines, without a trailing newline."""
-        head = f"{self.severity}: {_visible(self.message)}"
-        lines = [f"{_visible(self.where())}: {head}" if self.path else head]
+        head = f"{self.severity}: {visible(self.message)}"
+        lines = [f"{visible(self.where())}: {head}" if self.path else head]
         if self.text:
-            shown = _visible(self.text.expandtabs(1))
+            shown = visible(self.text.expandtabs(1))
             lines.append(f"    {shown}")
             if self.column:
                 lines.append("    " + " " * (self.column - 1) + "^" * max(1, self.width))
         if self.hint:
-            lines.append(f"  hint: {_visible(self.hint)}")
+            lines.append(f"  hint: {visible(self.hint)}")
         return "\n".join(lines)
 
     def as_dict(self) -> dict[str, object]:
@@ -89,8 +89,8 @@ class NetnsToolsError(Exception):
 
     def render(self) -> str:
         """The error as a user sees it."""
-        text = f"error: {_visible(self.message)}"
-        return f"{text}\n  hint: {_visible(self.hint)}" if self.hint else text
+        text = f"error: {visible(self.message)}"
+        return f"{text}\n  hint: {visible(self.hint)}" if self.hint else text
 
 
 class ConfigError(NetnsToolsError):
@@ -106,8 +106,8 @@ class ConfigError(NetnsToolsError):
         return "\n".join(problem.render() for problem in self.problems)
 
 
-def _visible(text: str) -> str:
-    """Text with control characters escaped, so that no value can steer a terminal or a log."""
+def visible(text: str) -> str:
+    """Text with control characters escaped, so that no value can steer a terminal or a log; line breaks stay."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

@@ -1,0 +1,170 @@
+"""What all daemons of ours have in common: one loop, sd_notify, a watchdog, signals, a control socket.
+
+The work of a daemon is a ``Service``. Its effects run in the loop's own thread, so a service that
+hangs feeds no watchdog, and systemd starts it anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import traceback
+
+from netns_tools.errors import NetnsToolsError
+from netns_tools.host.control import Answer, ControlServer
+from netns_tools.host.journal import Journal
+from netns_tools.host.lock import Lock
+from netns_tools.host.notify import Notifier
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any, Protocol
+
+    from netns_tools.paths import Paths
+
+    class Service(Protocol):
+        """What a daemon does."""
+
+        def start(self, loop: asyncio.AbstractEventLoop) -> None:
+            """Begin: everything is applied once when this returns. Raises ``NetnsToolsError``."""
+
+        def stop(self) -> None:
+            """End; what was applied stays."""
+
+        def reload(self) -> Answer:
+            """Take the configuration anew and apply it; a bad one changes nothing."""
+
+        def answer(self, command: str) -> Answer:
+            """Answer a command of the control socket."""
+
+        def summary(self) -> str:
+            """The state in a line, for ``systemctl status``."""
+
+        def is_well(self) -> bool:
+            """Whether work gets done; the watchdog is fed only then."""
+
+        def sockets(self) -> list[str]:
+            """Paths beside the standard one on which to listen."""
+
+
+def socket_path(nstype: str, name: str, paths: Paths) -> str:
+    """The control socket of the daemon TYPE of NAME."""
+    return f"{paths.run}/{nstype}-{name}.sock"
+
+
+def lock_of(nstype: str, name: str, paths: Paths) -> Lock:
+    """The lock that lets TYPE run once a NAME."""
+    return Lock(f"{paths.run}/{nstype}-{name}.lock", f"netns-{nstype}@{name}")
+
+
+class Daemon:
+    """Runs a service until SIGTERM. ``socket_problems``: path → why we do not listen there."""
+
+    def __init__(self, nstype: str, name: str, paths: Paths, service: Service, journal: Journal) -> None:
+        self.path = socket_path(nstype, name, paths)
+        self.service = service
+        self.journal = journal
+        self.socket_problems: dict[str, str] = {}
+        self._notifier = Notifier()
+        self._control = ControlServer(self._answer)
+        self._extra: set[str] = set()
+        self._status = ""
+        self._tasks: set[asyncio.Task[Answer]] = set()
+
+    def run(self) -> int:
+        """Run; the exit code. The caller holds the lock."""
+        return asyncio.run(self._run())
+
+    async def _run(self) -> int:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._unforeseen)
+        ended = asyncio.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ended.set)
+        loop.add_signal_handler(signal.SIGHUP, self._hangup)
+        await self._control.listen(self.path)
+        try:
+            self.service.start(loop)
+            await self._listen()
+            self._status = self.service.summary()
+            self._notifier.send("READY=1", f"STATUS={self._status}")
+            self._beat()
+            await ended.wait()
+            self._notifier.send("STOPPING=1")
+        finally:
+            self._control.close_all()
+            self.service.stop()
+        return 0
+
+    def _beat(self) -> None:
+        """Tell systemd that we live and how it goes, several times within its patience."""
+        interval = min(self._notifier.watchdog / 4, 10) if self._notifier.watchdog else 10
+        asyncio.get_running_loop().call_later(interval, self._beat)
+        if self._notifier.watchdog and self.service.is_well():
+            self._notifier.send("WATCHDOG=1")
+        self.tell_status()
+
+    def tell_status(self) -> None:
+        """Tell systemd the state in a line, when it is another one."""
+        status = self.service.summary()
+        if status != self._status:
+            self._status = status
+            self._notifier.send(f"STATUS={status}")
+
+    async def _listen(self) -> None:
+        """Listen where the configuration says, and no longer where it said before."""
+        wanted = set(self.service.sockets()) - {self.path}
+        for path in self._extra - wanted:
+            self._control.close(path)
+        self._extra &= wanted
+        self.socket_problems = {}
+        for path in sorted(wanted):
+            try:
+                await self._control.listen(path)
+                self._extra.add(path)
+                self.journal.well(path, f"listening on {path}")
+            except NetnsToolsError as error:
+                self.socket_problems[path] = error.message
+                self.journal.error(f"{error.message}; {error.hint}", subject=path)
+
+    async def _answer(self, command: str) -> Answer:
+        try:
+            if command == "ping":
+                return Answer("pong")
+            if command == "reload":
+                return await self._reload()
+            return self.service.answer(command)
+        except NetnsToolsError as error:
+            return Answer(error.render(), error.exit_code)
+        except Exception as error:
+            self._unforeseen(asyncio.get_running_loop(), {"exception": error})
+            return Answer(f"error: internal error: {type(error).__name__}: {error}", 1)
+
+    async def _reload(self) -> Answer:
+        answer = self.service.reload()
+        if answer.code == 0:
+            await self._listen()
+            self.journal.info("configuration reloaded")
+        else:
+            self.journal.error(f"configuration not reloaded, the old one stays in force\n{answer.text}")
+        self.tell_status()
+        return answer
+
+    def _hangup(self) -> None:
+        """SIGHUP: reload, as a task that nobody waits for."""
+        task = asyncio.get_running_loop().create_task(self._answer("reload"))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _unforeseen(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception that nobody expected: say where, and go on; the watchdog ends what cannot go on."""
+        error = context.get("exception")
+        text = str(context.get("message", "")) or "error"
+        if isinstance(error, BaseException):
+            frames = traceback.extract_tb(error.__traceback__)
+            place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+            text = f"{type(error).__name__}: {' '.join(str(error).split())}{place}"
+            if os.environ.get("NETNS_TOOLS_TRACEBACK"):
+                traceback.print_exception(error)
+        self.journal.error(f"internal error: {text}; this is a mistake in netns-tools", subject="internal")

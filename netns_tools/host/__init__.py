@@ -1,1 +1,1 @@
-"""The host's other services: systemd."""
+"""The host's other services: systemd, Docker."""

@@ -1,0 +1,72 @@
+"""Which addresses of Docker's containers belong into a set. Pure."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from netns_tools.addrset.config import Selector
+    from netns_tools.host.docker import Container
+
+_COMPOSE_PROJECT = "com.docker.compose.project"
+
+
+def container_addresses(
+    containers: Iterable[Container], selectors: tuple[Selector, ...]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The IPv4 and the IPv6 addresses of all running containers that one of the selectors chooses.
+
+    A container in mode ``container:X`` has X's addresses, one in host mode none.
+    """
+    running = {container.id: container for container in containers if container.running}
+    v4: set[str] = set()
+    v6: set[str] = set()
+    for container in running.values():
+        for selector in selectors:
+            if not _chooses(selector, container):
+                continue
+            owner = _network_owner(container, running)
+            for network, address4, address6 in owner.networks if owner else ():
+                if selector.network is None or network == selector.network:
+                    v4.add(address4)
+                    v6.add(address6)
+    return frozenset(v4 - {""}), frozenset(v6 - {""})
+
+
+def _chooses(selector: Selector, container: Container) -> bool:
+    """Whether all that the selector says of the container itself is true."""
+    if selector.label is not None:
+        key, wanted = selector.label
+        value = container.label(key)
+        if value is None or wanted not in (None, value):
+            return False
+    if selector.name is not None and not fnmatchcase(container.name, selector.name):
+        return False
+    project = selector.compose_project
+    return project is None or container.label(_COMPOSE_PROJECT) == project
+
+
+def _network_owner(container: Container, running: Mapping[str, Container]) -> Container | None:
+    """The container whose network namespace this one is in; None when that is the host's, or gone."""
+    passed = set()
+    while container.network_mode.startswith("container:"):
+        passed.add(container.id)
+        found = _find(container.network_mode.removeprefix("container:"), running)
+        if found is None or found.id in passed:
+            return None
+        container = found
+    return None if container.network_mode == "host" else container
+
+
+def _find(reference: str, running: Mapping[str, Container]) -> Container | None:
+    """The container that Docker means by a text: its id, its name, the beginning of one id alone."""
+    if reference in running:
+        return running[reference]
+    if not reference:
+        return None
+    named = [container for container in running.values() if container.name == reference]
+    begins = named or [container for id, container in running.items() if id.startswith(reference)]
+    return begins[0] if len(begins) == 1 else None

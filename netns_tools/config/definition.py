@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from netns_tools import names
 from netns_tools.config import shell, yamlfile
+from netns_tools.config.nstype import DAEMON
 from netns_tools.config.yamlfile import Node
 from netns_tools.errors import ConfigError, Problem
 
@@ -12,10 +13,18 @@ if TYPE_CHECKING:
     Fields = tuple[str, str, str | None, bool, tuple[str, ...], str, str, int]
     """What Option is made of, in the order of its parameters."""
     Steps = dict[str, list[list[str]]]
-    Plain = tuple[str, str, list[Fields], list[str], list[str], list[str], bool, Steps] | None
-    """summary, kind, options, needs_namespaces, needs_devices, requires, config_required, steps."""
+    KeyFields = tuple[str, str, tuple[str, ...], str | None, bool, str, str, int, int]
+    """What keys.Key is made of, in the order of its parameters."""
+    Plain = (
+        tuple[
+            str, str, list[Fields], list[str], list[str], list[str], bool, Steps, list[KeyFields], str,
+        ]
+        | None
+    )  # fmt: skip
+    """summary, kind, options, needs_namespaces, needs_devices, requires, config_required, steps,
+    keys, example."""
 
-KINDS = ("link", "loopback", "firewall", "commands")
+KINDS = ("link", "loopback", "firewall", "commands", "daemon")
 OPTION_KINDS = (
     "ifname", "ifprefix", "nsname", "mac", "macs", "addresses", "gateways", "routes",
     "mtu", "choice", "bool", "text",
@@ -25,6 +34,7 @@ PLACEHOLDERS = ("NSNAME", "NSTYPE")
 """Words that are always known in defaults and steps."""
 
 _TYPE_KEYS = ("summary", "kind", "options", "needs", "requires", "config_required", "steps")
+_DAEMON_KEYS = ("summary", "kind", "keys", "example")
 _OPTION_KEYS = ("kind", "default", "required", "choices", "example", "help")
 _YES = ("yes", "true", "1", "on")
 _NO = ("no", "false", "0", "off")
@@ -39,7 +49,11 @@ def read(nstype: str, path: str, data: bytes) -> Plain:
     reader = _Reader(path)
     if root is None or root.pairs is None:
         raise ConfigError([Problem("a type definition is a mapping", path=path)])
-    plain = reader.definition(root, is_defaults=nstype == "default")
+    kind = root.get("kind")
+    if kind is not None and kind.text == DAEMON:
+        plain = reader.daemon(root)
+    else:
+        plain = reader.definition(root, is_defaults=nstype == "default")
     if reader.problems:
         raise ConfigError(reader.problems)
     return plain
@@ -130,7 +144,32 @@ class _Reader:
             requires,
             self.truth(fields["config_required"], "config_required") if "config_required" in fields else True,
             steps,
+            [],
+            "",
         )
+
+    def daemon(self, root: Node) -> Plain:
+        """A daemon has a configuration of its own form (``keys``) instead of options and steps."""
+        from netns_tools.config.keys import read_keys
+
+        fields = dict(self.keys(root, _DAEMON_KEYS, "the definition of a daemon"))
+        texts = {}
+        for name, what in (
+            ("summary", "what it is, in one line"),
+            ("example", "a configuration to begin with"),
+        ):
+            texts[name] = self.scalar(fields[name], name) if name in fields else ""
+            if not texts[name]:
+                self.refuse(root, f"a daemon needs {name!r}", f"add  {name}: {what}")
+        keys = []
+        if "keys" not in fields:
+            self.refuse(root, "a daemon needs 'keys'", "add  keys: what may stand in its configuration")
+        else:
+            try:
+                keys = [key.fields() for key in read_keys(fields["keys"], self.path)]
+            except ConfigError as error:
+                self.problems += error.problems
+        return texts["summary"], DAEMON, [], [], [], [], True, {}, keys, texts["example"]
 
     def option_names(self, node: Node | None, what: str) -> list[str]:
         found = []

@@ -2,7 +2,8 @@
 
 Which definition counts, best first: ``TYPE.sh`` of the configuration directory,
 ``TYPE.yaml`` there with a top-level ``steps:``, the shipped ``nstypes/TYPE.yaml``,
-``TYPE.sh`` of systemd-netns's directory.
+``TYPE.sh`` of systemd-netns's directory. Where the shipped one is a daemon,
+``TYPE.yaml`` is the daemon's configuration and never a definition.
 """
 
 from __future__ import annotations
@@ -16,12 +17,16 @@ from netns_tools.errors import ConfigError, Problem
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netns_tools.config.definition import Plain
+    from netns_tools.config.keys import Key
     from netns_tools.paths import Paths
 
 LIST_KINDS = frozenset(("addresses", "gateways", "routes", "macs"))
 """Option kinds that hold several entries."""
 
-_CACHE_MAGIC = f"netns-tools {__version__} types 1\n".encode()
+_CACHE_MAGIC = f"netns-tools {__version__} types 2\n".encode()
+
+DAEMON = "daemon"
+"""The kind of the types that run all the time inside a namespace, with a configuration of keys."""
 
 
 class Option:
@@ -61,11 +66,13 @@ class Option:
 class NsType:
     """A type. ``steps``: the commands of kind ``commands``, each a list of words.
 
-    ``cached`` tells that no YAML was read for it.
+    ``keys``: what may stand in the configuration of a daemon, and ``example`` one of
+    them as text; ``options`` are of all other types. ``cached`` tells that no YAML
+    was read for it.
     """
 
     __slots__ = (
-        "cached", "config_required", "kind", "name", "needs_devices", "needs_namespaces",
+        "cached", "config_required", "example", "keys", "kind", "name", "needs_devices", "needs_namespaces",
         "options", "path", "requires", "steps", "summary",
     )  # fmt: skip
 
@@ -80,6 +87,8 @@ class NsType:
         self.requires: list[str] = []
         self.config_required = True
         self.steps: dict[str, list[list[str]]] = {}
+        self.keys: list[Key] = []
+        self.example = ""
         self.cached = False
 
 
@@ -141,7 +150,7 @@ def _find(nstype: str, paths: Paths, cache: dict[str, tuple[Stamp, Plain]]) -> N
     if os.path.lexists(own_yaml):
         data = trust.read_file(own_yaml, paths)
         # Mostly it is a layer: without this word it cannot be a definition, and YAML is slow to read.
-        if data and b"steps" in data:
+        if data and b"steps" in data and not _is_daemon(nstype, shipped, cache):
             plain, cached = _load_plain(nstype, own_yaml, data, cache)
             if plain is not None:
                 problems = trust.check_directories(paths.conf, paths)
@@ -154,6 +163,11 @@ def _find(nstype: str, paths: Paths, cache: dict[str, tuple[Stamp, Plain]]) -> N
     if os.path.lexists(legacy_bash):
         return _bash_type(nstype, legacy_bash, paths)
     return None
+
+
+def _is_daemon(nstype: str, shipped: str, cache: dict[str, tuple[Stamp, Plain]]) -> bool:
+    plain = _load_plain(nstype, shipped, None, cache)[0] if os.path.exists(shipped) else None
+    return plain is not None and plain[1] == DAEMON
 
 
 def _bash_type(nstype: str, path: str, paths: Paths) -> NsType:
@@ -206,7 +220,18 @@ def _unknown(nstype: str, paths: Paths) -> Problem:
 def _build(nstype: str, path: str, plain: Plain, cached: bool = True) -> NsType:
     """A type from the plain data of a definition (see definition.Plain)."""
     assert plain is not None
-    summary, kind, options, needs_namespaces, needs_devices, requires, config_required, steps = plain
+    (
+        summary,
+        kind,
+        options,
+        needs_namespaces,
+        needs_devices,
+        requires,
+        config_required,
+        steps,
+        keys,
+        example,
+    ) = plain
     found = NsType(nstype, kind, path, summary)
     found.options = {fields[0]: Option(*fields) for fields in options}
     found.needs_namespaces = list(needs_namespaces)
@@ -214,6 +239,11 @@ def _build(nstype: str, path: str, plain: Plain, cached: bool = True) -> NsType:
     found.requires = list(requires)
     found.config_required = config_required
     found.steps = {step: [list(words) for words in commands] for step, commands in steps.items()}
+    if kind == DAEMON:
+        from netns_tools.config.keys import Key
+
+        found.keys = [Key(*fields) for fields in keys]
+        found.example = example
     found.cached = cached
     return found
 

@@ -71,6 +71,14 @@ class FakeHost:
             raise AssertionError(f"{command} exited {done.returncode}:\n{done.stdout}{done.stderr}")
         return done
 
+    def spawn(self, *command: str | Path, **options: Any) -> subprocess.Popen[str]:
+        """Start a program on this host; nsenter execs it, so the pid is its own. The caller ends it."""
+        return subprocess.Popen(
+            ["nsenter", "-t", str(self._process.pid), "--net", "--mount", "--root", *map(str, command)],
+            text=True,
+            **options,
+        )
+
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file on this host."""
         self.run(

@@ -16,8 +16,11 @@ IFNAME_MAX = 15
 NSNAME_MAX = 64
 """Longest NAME: leaves room for unit and file names made of it (NAME_MAX is 255)."""
 
-RESERVED = ("host",)
-"""NAMEs that never name a namespace: ``host`` is the host's own."""
+HOST = "host"
+"""The NAME of the host's own namespace; only a daemon can be started for it."""
+
+RESERVED = (HOST,)
+"""NAMEs that no namespace of ours can have."""
 
 
 def nsname_problem(name: str) -> str:

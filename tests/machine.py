@@ -52,7 +52,7 @@ PACKAGES = (
         "curl",
         "make",
     ),
-    *("python3", "python3-click", "python3-yaml", "python3-jinja2"),
+    *("python3", "python3-click", "python3-yaml", "python3-jinja2", "python3-nftables"),
 )
 """What a root made by mmdebstrap holds beyond the essential packages."""
 
@@ -200,7 +200,7 @@ class Machine:
             self._boot.kill()
             self._boot.wait()
             self._boot = None
-            _unshared(_REMOVE_CGROUPS, self.name)
+            remove_cgroups(self.name)
         if self._notify is not None:
             self._notify.close()
             self._notify = None
@@ -306,6 +306,11 @@ class Machine:
             if time.monotonic() > deadline:
                 raise MachineError(f"{self.release}: not within {timeout} s: {what or true.__name__}")
             time.sleep(0.05)
+
+
+def remove_cgroups(name: str) -> None:
+    """Kill and remove a cgroup, and those that killed test runs left (``netns-tools-PID-...``)."""
+    _unshared(_REMOVE_CGROUPS, name)
 
 
 # ---- roots

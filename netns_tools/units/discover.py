@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from netns_tools.config.nstype import load_nstype, load_nstypes
+from netns_tools.config.nstype import DAEMON, load_nstype, load_nstypes
 from netns_tools.errors import ConfigError, Problem
 from netns_tools.names import RESERVED, nsname_problem, nstype_problem
 from netns_tools.units.unitfile import FIREWALL, split_unit
@@ -21,9 +21,12 @@ Key = tuple[str, str]
 
 
 class Found:
-    """What is there. ``broken`` are types whose definition cannot be read; what belongs to them stays."""
+    """What is there. ``broken`` are types whose definition cannot be read; what belongs to them stays.
 
-    __slots__ = ("broken", "configured", "enabled", "problems", "running", "types")
+    ``running`` have the plan of a start; ``serving`` are daemons with a control socket.
+    """
+
+    __slots__ = ("broken", "configured", "enabled", "problems", "running", "serving", "types")
 
     def __init__(self) -> None:
         self.types: dict[str, NsType] = {}
@@ -31,18 +34,25 @@ class Found:
         self.configured: set[Key] = set()
         self.enabled: set[Key] = set()
         self.running: set[Key] = set()
+        self.serving: set[Key] = set()
         self.problems: list[Problem] = []
 
     def instances(self) -> list[Key]:
         """Every instance of a type that is known."""
         keys = self.configured | self.enabled | self.running
+        keys |= {key for key in self.serving if self.is_daemon(key[0])}
         return sorted(key for key in keys if key[0] in self.types)
+
+    def is_daemon(self, nstype: str) -> bool:
+        """Whether this TYPE is known, and a daemon."""
+        return nstype in self.types and self.types[nstype].kind == DAEMON
 
 
 def find_running(paths: Paths) -> Found:
     """Look at what runs only."""
     found = Found()
     found.running = set(_running(paths.run))
+    found.serving = set(_serving(paths.run))
     return found
 
 
@@ -52,7 +62,7 @@ def find(paths: Paths) -> Found:
     _find_types(paths, found)
     entries = _entries(paths.conf)
     found.configured = set(_configured(paths, entries, found))
-    found.enabled = set(_enabled(paths.units))
+    found.enabled = {key for key in _enabled(paths.units) if _may_be(key, found)}
     for nstype, name in sorted(found.enabled):
         if nstype not in found.types and nstype not in found.broken:
             found.problems.append(
@@ -94,7 +104,7 @@ def _configured(paths: Paths, entries: list[str], found: Found) -> Iterator[Key]
             continue
         if not hyphen and nstype == "default":
             continue
-        problem = _file_problem(nstype, name, hyphen, paths, found)
+        problem = _file_problem(nstype, name, hyphen, suffix, paths, found)
         if problem is not None:
             problem.path = f"{paths.conf}/{entry}"
             found.problems.append(problem)
@@ -102,7 +112,9 @@ def _configured(paths: Paths, entries: list[str], found: Found) -> Iterator[Key]
             yield nstype, name
 
 
-def _file_problem(nstype: str, name: str, hyphen: str, paths: Paths, found: Found) -> Problem | None:
+def _file_problem(
+    nstype: str, name: str, hyphen: str, suffix: str, paths: Paths, found: Found
+) -> Problem | None:
     """What is wrong with the name of a configuration file; None when nothing is."""
     rename = "rename the file; it is read for TYPE-NAME, and TYPE ends at the first hyphen"
     if message := nstype_problem(nstype):
@@ -118,11 +130,30 @@ def _file_problem(nstype: str, name: str, hyphen: str, paths: Paths, found: Foun
         )
     if hyphen and (message := nsname_problem(name)):
         return Problem(f"not used: {message}", hint=rename, severity="warning")
+    if found.is_daemon(nstype):
+        return _daemon_problem(nstype, name, suffix)
     if name in RESERVED:
         return Problem(
             f"not used: {name!r} is the host's own namespace", hint="choose another NAME", severity="warning"
         )
     return None
+
+
+def _daemon_problem(nstype: str, name: str, suffix: str) -> Problem | None:
+    """A daemon reads one YAML file."""
+    if suffix == "yaml":
+        return None
+    file = f"{nstype}-{name}.yaml" if name else f"{nstype}.yaml"
+    return Problem(
+        f"not used: {nstype!r} is a daemon, which is configured in YAML alone",
+        hint=f"write {file} instead; `netnsctl types {nstype}` describes its keys",
+        severity="warning",
+    )
+
+
+def _may_be(key: Key, found: Found) -> bool:
+    """Whether there can be such an instance: only daemons run in the host's own namespace."""
+    return key[1] not in RESERVED or found.is_daemon(key[0]) or key[0] in found.broken
 
 
 def _enabled(units: str) -> Iterator[Key]:
@@ -131,7 +162,7 @@ def _enabled(units: str) -> Iterator[Key]:
         if directory.endswith((".wants", ".requires")):
             for entry in _entries(f"{units}/{directory}"):
                 key = split_unit(entry) if entry.startswith("netns-") else None
-                if key and key[1] not in RESERVED:
+                if key:
                     yield key
 
 
@@ -143,6 +174,14 @@ def _running(run: str) -> Iterator[Key]:
         for nstype in _entries(f"{run}/{name}"):
             if not nstype_problem(nstype) and os.path.isdir(f"{run}/{name}/{nstype}"):
                 yield nstype, name
+
+
+def _serving(run: str) -> Iterator[Key]:
+    """Daemons with a control socket: RUN/TYPE-NAME.sock; one that was killed leaves it."""
+    for entry in _entries(run):
+        nstype, hyphen, name = entry.removesuffix(".sock").partition("-")
+        if entry.endswith(".sock") and hyphen and not nstype_problem(nstype) and not nsname_problem(name):
+            yield nstype, name
 
 
 def _entries(directory: str) -> list[str]:

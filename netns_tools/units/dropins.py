@@ -70,6 +70,11 @@ def inside_dropin(
     }
 
 
+def daemon_dropin(nstype: str, name: str, facts: Facts) -> Context:
+    """What dropin.conf.j2 is filled with for a daemon: its file, and that it may be enabled."""
+    return {**_empty(nstype, name, facts, unit(nstype, name)), "wanted_by": ["multi-user.target"]}
+
+
 def outside_dropin(
     nstype: str, name: str, facts: Facts, *, waits: str, udev: bool, running: Running | None
 ) -> Context:

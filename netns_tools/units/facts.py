@@ -62,5 +62,12 @@ def facts_of(config: Config, paths: Paths) -> Facts:
     )
 
 
+def facts_of_daemon(nstype: str, name: str, paths: Paths) -> Facts:
+    """The facts of a daemon's instance: which file it reads; what is in there changes no unit."""
+    files = [f"{paths.conf}/{stem}.yaml" for stem in (f"{nstype}-{name}", nstype)]
+    sources = [path.removeprefix(paths.root) for path in files if os.path.exists(path)]
+    return Facts("none", (), (), tuple(sources[:1]))
+
+
 def _distinct(config: Config, options: list[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(value for value in map(config.text, options) if value))

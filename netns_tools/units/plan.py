@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from netns_tools.errors import Problem
-from netns_tools.names import unit
+from netns_tools.names import RESERVED, unit
 from netns_tools.units.unitfile import is_generated, is_legacy, is_replaceable, kind_of, owner_of
 
 TYPE_CHECKING = False
@@ -116,7 +116,7 @@ def _users(file: str, in_use: Collection[Key]) -> list[str]:
         return []
     if owner[1]:
         return [unit(*owner)] if owner in in_use else []
-    return [unit(*key) for key in sorted(in_use) if key[0] == owner[0]]
+    return [unit(*key) for key in sorted(in_use) if key[0] == owner[0] and key[1] not in RESERVED]
 
 
 def _foreign(path: str, entry: Entry) -> Problem:

@@ -1,11 +1,12 @@
-"""The two unit files of a type, as what the templates are filled with. Pure."""
+"""The unit files of a type, as what the templates are filled with. Pure."""
 
 from __future__ import annotations
 
+from netns_tools.config.nstype import DAEMON
 from netns_tools.errors import Problem
-from netns_tools.names import device_group, outside_unit, unit
+from netns_tools.names import HOST, device_group, name_unit, outside_unit, unit
 from netns_tools.units.programs import BINDIR, IP
-from netns_tools.units.unitfile import FIREWALL, mark
+from netns_tools.units.unitfile import FIREWALL, SWEEP, mark
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -38,6 +39,38 @@ _INSIDE_HARDENING = {
     "loopback": [f"CapabilityBoundingSet={_INSIDE_CAPABILITIES}", *_CHEAP],
     "firewall": [f"CapabilityBoundingSet={_INSIDE_CAPABILITIES}", *_CHEAP, *_FILTERS],
 }
+
+_DAEMON_HARDENING = [
+    # Root by its number, for what is root's own (the socket of Docker too), without root's rights.
+    "CapabilityBoundingSet=CAP_NET_ADMIN",
+    *_CHEAP,
+    "ProtectSystem=strict",
+    "ReadWritePaths=/run",
+    "ProtectHome=yes",
+    "PrivateTmp=yes",
+    "PrivateDevices=yes",
+    "ProtectProc=invisible",
+    "ProcSubset=pid",
+    "ProtectClock=yes",
+    "ProtectControlGroups=yes",
+    "ProtectHostname=yes",
+    "ProtectKernelLogs=yes",
+    "ProtectKernelModules=yes",
+    "ProtectKernelTunables=yes",
+    "RestrictAddressFamilies=AF_UNIX AF_NETLINK",
+    "IPAddressDeny=any",
+    "RestrictNamespaces=yes",
+    "RestrictRealtime=yes",
+    "RestrictSUIDSGID=yes",
+    "RemoveIPC=yes",
+    "KeyringMode=private",
+    "LockPersonality=yes",
+    "MemoryDenyWriteExecute=yes",
+    "SystemCallArchitectures=native",
+    "SystemCallFilter=@system-service",
+    "SystemCallFilter=~@privileged @resources",
+    "SystemCallErrorNumber=EPERM",
+]
 
 
 def requirements(nstype: NsType) -> list[str]:
@@ -73,6 +106,14 @@ def check_requires(types: Mapping[str, NsType], broken: Collection[str]) -> list
                         hint=f"there are: {', '.join(sorted(types))}",
                     )
                 )
+            elif name in types and types[name].kind == DAEMON:
+                problems.append(
+                    Problem(
+                        f"requires type {name!r}, which is a daemon",
+                        path=nstype.path,
+                        hint=f"start it beside: systemctl enable --now {unit(name, 'NAME')}",
+                    )
+                )
             elif nstype.name in required_by(name, types):
                 problems.append(
                     Problem(
@@ -89,9 +130,10 @@ def waits_for_firewall(nstype: NsType, types: Mapping[str, NsType]) -> str:
 
     No link is made before the rules are loaded. Nobody knows what the administrator's own
     types do outside; they may require what the firewall requires, so only their inside step
-    can wait, and rules may name their devices by index (iif): those exist by then.
+    can wait, and rules may name their devices by index (iif): those exist by then. A daemon
+    says itself what it comes after.
     """
-    if nstype.name in required_by(FIREWALL, types) | {FIREWALL}:
+    if nstype.kind == DAEMON or nstype.name in required_by(FIREWALL, types) | {FIREWALL}:
         return ""
     return "outside" if nstype.kind == "link" else "inside"
 
@@ -160,6 +202,29 @@ def outside_context(nstype: NsType, types: Mapping[str, NsType], source: str) ->
         "stop": stop,
         "stop_post": stop_post,
         "hardening": [] if nstype.kind in ("commands", "bash") else _OUTSIDE_HARDENING,
+    }
+
+
+def daemon_context(nstype: NsType, source: str, *, host: bool) -> Context:
+    """What daemon.service.j2 is filled with; ``host``: for the instance in the host's own namespace."""
+    if host:
+        description = f"Host network namespace: {nstype.name}"
+        after = ["network-pre.target", "nftables.service"]
+    else:
+        description = f"Network namespace %i: {nstype.name}"
+        # Its rules name the sets that a daemon fills. What a failure left is swept before the next start.
+        after = [name_unit("%i"), unit(FIREWALL, "%i"), SWEEP]
+    return {
+        "mark": mark(source, unit(nstype.name, HOST if host else "NAME")),
+        "kind": nstype.kind,
+        "nstype": nstype.name,
+        "description": description,
+        "requires": [] if host else [name_unit("%i")],
+        "after": after,
+        "on_failure": [] if host else [SWEEP],
+        "namespace": "" if host else "/run/netns/%i",
+        "program": f"{BINDIR}/netns-{nstype.name}",
+        "hardening": _DAEMON_HARDENING,
     }
 
 

@@ -7,14 +7,14 @@ import fnmatch
 import os
 from dataclasses import dataclass, field
 
-from netns_tools.config.nstype import write_cache
+from netns_tools.config.nstype import DAEMON, write_cache
 from netns_tools.errors import ConfigError, NetnsToolsError, Problem
 from netns_tools.host import systemd
 from netns_tools.names import outside_unit, unit
 from netns_tools.steps import cache
 from netns_tools.units import dropins, install, order, typeunits, unitfile
 from netns_tools.units.discover import Found, find, find_running
-from netns_tools.units.facts import NAME_FILES, Facts, facts_of
+from netns_tools.units.facts import NAME_FILES, Facts, facts_of, facts_of_daemon
 from netns_tools.units.plan import Change, Keep, asks_for_activity, plan_update
 from netns_tools.units.record import Record, path_of
 from netns_tools.units.render import Renderer, fingerprint
@@ -23,6 +23,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
+    from netns_tools.config.nstype import NsType
     from netns_tools.paths import Paths
     from netns_tools.units.plan import Entry
     from netns_tools.units.render import Context
@@ -87,7 +88,8 @@ class Update:
         observed = install.observe(self.paths.units)
         desired = self._desired(found, facts, renderer, observed)
         keep = Keep(frozenset(found.broken), frozenset(broken))
-        in_use = found.running | self._active(desired, observed)
+        # A daemon that was started by hand needs no unit; a killed one leaves its socket.
+        in_use = found.running | (self._active(desired, observed) if self.live else found.serving)
         plan = plan_update(desired, observed, in_use=in_use, keep=keep, directory=self.paths.units)
         for warning in plan.warnings:
             self._problem(warning)
@@ -126,6 +128,8 @@ class Update:
     def _facts_of(self, found: Found, key: Key, record: Record) -> Facts:
         """Facts from the record, or from the configuration; the plan for the next start is cached then."""
         nstype, name = key
+        if found.types[nstype].kind == DAEMON:
+            return facts_of_daemon(nstype, name, self.paths)
         keeps_plans = not self.dry_run and not self.paths.root
         known = record.facts(nstype, name)
         if known is not None and (not keeps_plans or self._plan_head(key) == known[1]):
@@ -152,16 +156,13 @@ class Update:
     ) -> dict[str, str]:
         """Every file that is to be, with its text."""
         types = found.types
-        desired: dict[str, str] = {}
-        for nstype in types.values():
-            source = self._shown(nstype.path)
-            inside = typeunits.inside_context(nstype, types, source)
-            outside = typeunits.outside_context(nstype, types, source)
-            desired[unitfile.template(nstype.name)] = renderer.render("inside.service.j2", inside)
-            desired[unitfile.outside_template(nstype.name)] = renderer.render("outside.service.j2", outside)
-        waiting = {name: typeunits.waits_for_firewall(nstype, types) for name, nstype in types.items()}
-        requires = {name: typeunits.requirements(nstype) for name, nstype in types.items()}
-        late = order.late_ones(facts, requires, waiting)
+        desired = self._of_types(types, renderer)
+        steps = {name: nstype for name, nstype in types.items() if nstype.kind != DAEMON}
+        waiting = {name: typeunits.waits_for_firewall(nstype, types) for name, nstype in steps.items()}
+        requires = {name: typeunits.requirements(nstype) for name, nstype in steps.items()}
+        late = order.late_ones(
+            {key: known for key, known in facts.items() if key[0] in steps}, requires, waiting
+        )
         udev = not self.live or systemd.has_device_units()
         name_files = self._name_files()
 
@@ -170,6 +171,9 @@ class Update:
                 desired[file] = renderer.render("dropin.conf.j2", context)
 
         for key, known in facts.items():
+            if key[0] not in steps:
+                add(unitfile.dropin(*key), dropins.daemon_dropin(*key, known))
+                continue
             nstype, waits = types[key[0]], waiting[key[0]]
             files = name_files.get(key[1], []) if nstype.kind in ("commands", "bash") else []
             add(
@@ -179,6 +183,23 @@ class Update:
             file = unitfile.outside_dropin(*key)
             running = self._running(key, file, observed) if key in found.running else None
             add(file, dropins.outside_dropin(*key, known, waits=waits, udev=udev, running=running))
+        return desired
+
+    def _of_types(self, types: Mapping[str, NsType], renderer: Renderer) -> dict[str, str]:
+        """The units of each type: both its steps, or the daemon in a namespace and in the host's own."""
+        desired: dict[str, str] = {}
+        for name, nstype in types.items():
+            source = self._shown(nstype.path)
+            inside, outside = unitfile.template(name), unitfile.outside_template(name)
+            if nstype.kind == DAEMON:
+                for file, host in ((inside, False), (unitfile.host_instance(name), True)):
+                    context = typeunits.daemon_context(nstype, source, host=host)
+                    desired[file] = renderer.render("daemon.service.j2", context)
+            else:
+                context = typeunits.inside_context(nstype, types, source)
+                desired[inside] = renderer.render("inside.service.j2", context)
+                context = typeunits.outside_context(nstype, types, source)
+                desired[outside] = renderer.render("outside.service.j2", context)
         return desired
 
     def _shown(self, path: str) -> str:
@@ -211,7 +232,7 @@ class Update:
 
     def _active(self, desired: Mapping[str, str], observed: Mapping[str, Entry]) -> set[Key]:
         """Instances that systemd has active; asked only when the plan depends on it."""
-        if not self.live or not asks_for_activity(desired, observed):
+        if not asks_for_activity(desired, observed):
             return set()
         names = systemd.units(("netns-*@*.service", "netns_outside-*@*.service"), _ACTIVE)
         return {key for key in map(unitfile.split_unit, names) if key}

@@ -139,16 +139,18 @@ def test_systemd_verifies_the_units(case: str, tmp_path: Path) -> None:
         if "\nExec" in text or (".d/" in name and "\n[" in text)
     }
     for name, text in (static | tree(HERE / "nothing/expected") | whole).items():
-        text = re.sub(r"(/usr/sbin|@BINDIR@)/netnsinit", str(program), text).replace("@LIBDIR@", "/usr/lib")
+        text = re.sub(r"(/usr/sbin|@BINDIR@)/netns(init|-\w+)", str(program), text)
+        text = text.replace("@LIBDIR@", "/usr/lib")
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text(text)
     instances = {
         name.partition("/")[0].removesuffix(".d") for name in whole if "/50-netns-tools.conf" in name
     }
     templates = {path.name.replace("@.", "@some-name.") for path in directory.glob("*@.service")}
+    of_hosts = {path.name for path in directory.glob("*@host.service")}
     names = sorted(
         name
-        for name in instances | templates
+        for name in instances | templates | of_hosts
         if (directory / (name.partition("@")[0] + "@.service")).exists()
     )
     done = subprocess.run(
@@ -161,6 +163,30 @@ def test_systemd_verifies_the_units(case: str, tmp_path: Path) -> None:
     )
     complaints = [line for line in (done.stdout + done.stderr).splitlines() if "netns" in line]
     assert not complaints, "\n".join(complaints)
+
+
+def test_a_daemon_is_exposed_as_little_as_it_can_be(tmp_path: Path) -> None:
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not there: apt install systemd")
+    expected = HERE / "daemon/expected"
+    for file, name in (
+        ("netns-addrset@.service", "netns-addrset@blue.service"),
+        ("netns-addrset@host.service", "netns-addrset@host.service"),
+    ):
+        shutil.copy(expected / file, tmp_path / name)
+        done = subprocess.run(
+            [
+                *("systemd-analyze", "security", "--no-pager", "--offline=true", "--threshold=25"),
+                str(tmp_path / name),
+            ],
+            env={"PATH": "/usr/bin:/bin", "SYSTEMD_LOG_COLOR": "0"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert f"Overall exposure level for {name}" in done.stdout
 
 
 def test_json_has_the_same_changes(tmp_path: Path) -> None:
@@ -204,6 +230,45 @@ def test_quiet_says_only_what_is_wrong(tmp_path: Path) -> None:
     root = tmp_path / "root"
     prepare("veth", root)
     assert netns_update(root, "-q") == "exit status 0\n"
+
+
+UNITS_OF_ADDRSET = ("netns-addrset@.service", "netns-addrset@host.service")
+
+
+def test_a_daemon_that_becomes_a_type_of_steps(tmp_path: Path) -> None:
+    """An own TYPE.sh takes the place of the shipped daemon, and gives it back."""
+    root = tmp_path / "root"
+    prepare("daemon", root)
+    netns_update(root)
+    script = root / "etc/conf.d/netns/addrset.sh"
+    script.write_text("configure_addrset_up_inside() { :; }\n")
+    said = netns_update(root)
+    files = tree(root / UNITS)
+    assert "# netns-tools kind: bash\n" in files["netns-addrset@.service"]
+    assert "netns_outside-addrset@.service" in files
+    assert "netns-addrset@host.service" not in files
+    assert "addrset-host.yaml: warning: not used" in said
+    script.unlink()
+    netns_update(root)
+    expected = tree(HERE / "daemon/expected")
+    assert tree(root / UNITS) == expected
+
+
+@pytest.mark.parametrize(("name", "kept"), [("blue", 0), ("host", 1)])
+def test_a_daemon_that_runs_keeps_its_unit(name: str, kept: int, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    prepare("daemon", root)
+    netns_update(root)
+    (root / "etc/conf.d/netns/addrset.sh").write_text("configure_addrset_up_inside() { :; }\n")
+    (root / "run/netns-tools").mkdir(parents=True, exist_ok=True)
+    (root / f"run/netns-tools/addrset-{name}.sock").touch()
+    before = tree(root / UNITS)
+    said = netns_update(root)
+    after = tree(root / UNITS)
+    unit, other = UNITS_OF_ADDRSET[kept], UNITS_OF_ADDRSET[1 - kept]
+    assert after[unit] == before[unit]
+    assert after.get(other) != before[other]
+    assert f"systemctl stop netns-addrset@{name}.service, then run netns-update again" in said
 
 
 @pytest.mark.parametrize("option", ["-h", "--help"])

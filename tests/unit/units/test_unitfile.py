@@ -20,6 +20,7 @@ ifnames = st.from_regex(r"[A-Za-z0-9_+=,][A-Za-z0-9_.\-@+=,]{0,14}", fullmatch=T
 def test_owner_of_is_the_way_back(nstype: str, name: str) -> None:
     assert unitfile.owner_of(unitfile.template(nstype)) == (nstype, "")
     assert unitfile.owner_of(unitfile.outside_template(nstype)) == (nstype, "")
+    assert unitfile.owner_of(unitfile.host_instance(nstype)) == (nstype, "host")
     assert unitfile.owner_of(unitfile.dropin(nstype, name)) == (nstype, name)
     assert unitfile.owner_of(unitfile.outside_dropin(nstype, name)) == (nstype, name)
 
@@ -30,6 +31,7 @@ def test_owner_of_is_the_way_back(nstype: str, name: str) -> None:
         "netns@.service",
         "netns_name@.service",
         "netns-veth@a.service",
+        "netns_outside-veth@host.service",
         "netns-veth@a.service.d/mine.conf",
         "netns-veth@.service.d/50-netns-tools.conf",
         "netns-two-words@.service",

@@ -10,26 +10,23 @@ One key may have several forms, each declared by itself: ``docker`` and
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
-from netns_tools import names
-from netns_tools.config import address
+from netns_tools.config.keykind import (
+    FALSE_WORDS,
+    INTEGER_MAX,
+    KINDS,
+    TRUE_WORDS,
+    is_integer,
+    is_true,
+    parse_seconds,
+    shortened,
+    value_problem,
+)
 from netns_tools.config.shell import PROBLEMS_MAX
 from netns_tools.config.value import Value
 from netns_tools.config.yamlfile import Node
 from netns_tools.errors import ConfigError, Problem
-
-TRUE_WORDS = ("yes", "true", "on", "1")
-FALSE_WORDS = ("no", "false", "off", "0")
-
-WORD_MAX = 255
-"""Longest name of a table or a set: NFT_NAME_MAXLEN - 1 (linux/netfilter/nf_tables.h)."""
-
-INTEGER_MAX = (1 << 63) - 1
-
-_LETTERS = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")
-_DIGITS = frozenset("0123456789")
-_SECONDS = {"": 1.0, "s": 1.0, "ms": 0.001, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 _KEY_FIELDS = ("kind", "choices", "minimum", "maximum", "default", "required", "example", "help")
 
@@ -148,6 +145,15 @@ class Tree:
             if id(key) not in self._refused and id(child) not in self._refused
         ]
 
+    def empty(self) -> list[Value]:
+        """The keys of this mapping that are there without a value."""
+        pairs = self._node.pairs or [] if self._node else []
+        return [key.place for key, child in pairs if child.scalar == "" and id(key) not in self._refused]
+
+    def nothing_given(self, name: str, place: Value) -> Tree:
+        """A mapping of a key like ``zones.*`` in which everything has its default."""
+        return Tree(None, self._rule.fields[name].free or _Rule(), place, self._refused)
+
     def _tree(self, node: Node, rule: _Rule, place: Value) -> Tree:
         return Tree(node, rule, place, self._refused)
 
@@ -194,11 +200,6 @@ class _Rule:
         return " or ".join(found)
 
 
-def is_true(text: str) -> bool:
-    """The meaning of a value of kind ``bool`` that passed the check; an empty one is false."""
-    return text.lower() in TRUE_WORDS
-
-
 # What a definition declares
 
 
@@ -221,7 +222,7 @@ def read_keys(node: Node, path: str) -> list[Key]:
 
 def _read_key(name: Node, node: Node, problems: list[Problem]) -> Key:
     path = name.text
-    key = Key(path, "text")
+    key = Key(path, "")
     if not _is_path(path):
         hint = "a path looks like  interfaces[].name  or  zones.*.family"
         problems.append(name.place.problem(f"{path!r} is no path of a key", hint=hint))
@@ -237,7 +238,7 @@ def _read_key(name: Node, node: Node, problems: list[Problem]) -> Key:
         elif value.scalar is None:
             problems.append(value.place.problem(f"{field.text} must be a single value, not {value.kind()}"))
         elif field.text in ("minimum", "maximum"):
-            if not _is_integer(value.text):
+            if not is_integer(value.text):
                 problems.append(value.place.problem(f"{field.text} is no number"))
                 continue
             setattr(key, field.text, int(value.text))
@@ -255,7 +256,7 @@ def _read_key(name: Node, node: Node, problems: list[Problem]) -> Key:
     if ("choice" in key.kind.split("|")) != bool(key.choices):
         problems.append(name.place.problem(f"key {path}: kind choice and a list of choices belong together"))
     for what, text in (("default", key.default), ("example", key.example)):
-        message = _value_problem(key, text)[0] if text else ""
+        message = value_problem(key, text)[0] if text else ""
         if message:
             problems.append(name.place.problem(f"key {path}: its {what} is wrong: {message}"))
     return key
@@ -265,7 +266,7 @@ def _is_path(path: str) -> bool:
     """Whether this is words or ``*`` with dots between, each with or without ``[]`` behind it."""
     for part in path.split("."):
         word = part.removesuffix("[]")
-        if word != "*" and not (word and _LETTERS.union(_DIGITS, "_-").issuperset(word)):
+        if word != "*" and not (word and word.isascii() and word.replace("-", "_").isidentifier()):
             return False
     return True
 
@@ -343,7 +344,7 @@ class _Checker:
                     node, f"{where} must be {rule.forms()}, not a single value", _form_hint(rule, where)
                 )
                 return
-            message, hint = _value_problem(rule.key, node.scalar)
+            message, hint = value_problem(rule.key, node.scalar)
             if message:
                 self.refuse(node, f"{where}: {message}", hint)
         elif node.items is not None:
@@ -366,11 +367,11 @@ class _Checker:
         pairs = node.pairs or []
         for key, child in pairs:
             known = rule.fields.get(key.text, rule.free)
-            below = f"{where}.{_shortened(key.text)}" if where else _shortened(key.text)
+            below = f"{where}.{shortened(key.text)}" if where else shortened(key.text)
             if known is None:
                 hint = self.unknown_hint(key.text, rule, where)
                 self.refuse(
-                    key, f"unknown key {_shortened(key.text)!r}{f' in {where}' if where else ''}", hint
+                    key, f"unknown key {shortened(key.text)!r}{f' in {where}' if where else ''}", hint
                 )
             elif not key.text.strip() or not key.text.isprintable():
                 self.refuse(key, f"{key.text!r} in {where or 'the file'} is no name", "give it a name")
@@ -388,6 +389,8 @@ class _Checker:
 
     def unknown_hint(self, word: str, rule: _Rule, where: str) -> str:
         """Where else the word is known; else which words there are that look like it."""
+        if word == "steps" and not where:
+            return "this file configures a daemon; a type of your own needs a name of its own"
         places = [
             place for place, other in _all_rules(self.rules, "") if other is not rule and word in other.fields
         ]
@@ -411,145 +414,3 @@ def _form_hint(rule: _Rule, where: str) -> str:
     if rule.free:
         return f"write  {name}:  and below it, indented, a line  NAME:"
     return f"known here are: {', '.join(rule.fields)}"
-
-
-# Kinds: each check gives a message, "" when the text is fine, and a hint
-
-
-def _value_problem(key: Key, text: str) -> tuple[str, str]:
-    """What is wrong with a value; of a key of several kinds it must fit one."""
-    kinds = key.kind.split("|")
-    found = [_CHECKS[kind](key, text) for kind in kinds]
-    if any(not message for message, _ in found):
-        return "", ""
-    if len(found) == 1:
-        return found[0]
-    shown = " nor ".join(_KIND_NAMES.get(kind, kind) for kind in kinds)
-    return f"{_shortened(text)!r} is neither {shown}", next((hint for _, hint in found if hint), "")
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _check_bool(_key: Key, text: str) -> tuple[str, str]:
-    if text.lower() in TRUE_WORDS + FALSE_WORDS:
-        return "", ""
-    return f"{_shortened(text)!r} is neither yes nor no", ""
-
-
-def _check_text(_key: Key, text: str) -> tuple[str, str]:
-    if text.isprintable():
-        return "", ""
-    return f"control characters are not allowed in {_shortened(text)!r}", ""
-
-
-def _check_choice(key: Key, text: str) -> tuple[str, str]:
-    if text in key.choices:
-        return "", ""
-    close = difflib.get_close_matches(text.lower()[:40], key.choices, 1)
-    hint = f"did you mean {close[0]!r}?" if close else ""
-    return f"{_shortened(text)!r} is not one of {', '.join(key.choices)}", hint
-
-
-def _is_integer(text: str) -> bool:
-    return bool(text) and len(text) <= 18 and _DIGITS.issuperset(text)
-
-
-def _check_integer(key: Key, text: str) -> tuple[str, str]:
-    bounded = key.maximum < INTEGER_MAX
-    what = f"a whole number from {key.minimum} to {key.maximum}" if bounded else "a whole number"
-    if not bounded and key.minimum:
-        what = f"a whole number, {key.minimum} or more"
-    if not _is_integer(text) or not key.minimum <= int(text) <= key.maximum:
-        return f"{_shortened(text)!r} is not {what}", ""
-    return "", ""
-
-
-def parse_seconds(text: str) -> float | None:
-    """``30``, ``1.5``, ``500ms``, ``10s``, ``5min``, ``2h``, ``1d`` in seconds; None for all else."""
-    number = text.rstrip("abcdefghijklmnopqrstuvwxyz ")
-    unit = text[len(number) :].strip()
-    whole, dot, part = number.partition(".")
-    if unit not in _SECONDS or not _is_integer(whole) or (dot and not _is_integer(part)):
-        return None
-    return float(number) * _SECONDS[unit]
-
-
-def _check_seconds(_key: Key, text: str) -> tuple[str, str]:
-    if parse_seconds(text) is None:
-        return f"{_shortened(text)!r} is no time", "write a number of seconds, or 500ms, 10s, 5min, 2h"
-    return "", ""
-
-
-def _check_path(_key: Key, text: str) -> tuple[str, str]:
-    if not text.isprintable():
-        return f"control characters are not allowed in {_shortened(text)!r}", ""
-    if not text.startswith("/"):
-        return f"{_shortened(text)!r} is no absolute path", "begin it with '/'"
-    return "", ""
-
-
-def _check_ifpattern(_key: Key, text: str) -> tuple[str, str]:
-    """A device name or a pattern for one; names by the kernel's rule (dev_valid_name in net/core/dev.c)."""
-    shown = _shortened(text)
-    if ":" in text:
-        hint = f"addresses of an alias are addresses of its device: write {shown.partition(':')[0]}"
-        return f"{shown!r} is no device name: it may not hold ':'", hint
-    if not text.isprintable() or " " in text or "/" in text or text in (".", ".."):
-        hint = (
-            "one entry a device; a pattern like ppp* stands for several" if " " in text or "/" in text else ""
-        )
-        return f"{shown!r} is no device name", hint
-    is_pattern = bool(set(text) & set("*?["))
-    if not is_pattern and len(text.encode()) > names.IFNAME_MAX:
-        return f"device name {shown!r} is longer than the {names.IFNAME_MAX} bytes that Linux allows", ""
-    if is_pattern and len(text) > 64:
-        return f"the pattern {shown!r} is longer than 64 characters", ""
-    if "[" in text and "]" not in text[text.rindex("[") + 2 :]:
-        return f"the pattern {shown!r} has a '[' that is never closed", ""
-    return "", ""
-
-
-def _check_address(_key: Key, text: str) -> tuple[str, str]:
-    if address.parse(text) is None:
-        return f"{_shortened(text)!r} is no address", "write one like 192.0.2.1/24 or 2001:db8::1/64"
-    return "", ""
-
-
-def _check_word(_key: Key, text: str) -> tuple[str, str]:
-    """An identifier of nft(8): the token ``string`` of its scanner.l."""
-    if text[:1] not in _LETTERS.union("_."):
-        return f"{_shortened(text)!r} is no name for nft: it begins with a letter, '_' or '.'", ""
-    if not _LETTERS.union(_DIGITS, "_./-").issuperset(text):
-        return f"{_shortened(text)!r} is no name for nft: letters, digits and '_./-' only", ""
-    if len(text) > WORD_MAX:
-        return f"{_shortened(text)!r} has {len(text)} characters; nft allows {WORD_MAX}", ""
-    return "", ""
-
-
-_CHECKS: dict[str, Callable[[Key, str], tuple[str, str]]] = {
-    "bool": _check_bool,
-    "text": _check_text,
-    "choice": _check_choice,
-    "integer": _check_integer,
-    "seconds": _check_seconds,
-    "path": _check_path,
-    "ifpattern": _check_ifpattern,
-    "address": _check_address,
-    "word": _check_word,
-}
-
-_KIND_NAMES = {
-    "bool": "yes nor no",
-    "choice": "one of its words",
-    "integer": "a whole number",
-    "seconds": "a time",
-    "path": "an absolute path",
-    "ifpattern": "a device name",
-    "address": "an address",
-    "word": "a name for nft",
-}
-
-KINDS = tuple(_CHECKS)
-"""Every kind of a key."""

@@ -23,7 +23,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "kernel": {"", "host"},
     "steps": {"", "config", "kernel", "host"},
     "units": {"", "config", "steps", "host"},
-    "cli": {"", "config", "check", "steps", "units", "kernel", "host"},
+    "addrset": {"", "config", "kernel", "host"},
+    "cli": {"", "config", "check", "steps", "units", "addrset", "kernel", "host"},
 }
 
 EFFECTS = {"subprocess", "socket", "_socket", "pyroute2", "nftables", "fcntl", "ctypes"}

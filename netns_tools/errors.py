@@ -107,7 +107,7 @@ class ConfigError(NetnsToolsError):
 
 
 def visible(text: str) -> str:
-    """Text with control characters escaped, so that no value can steer a terminal or a log; line breaks stay."""
+    """Text that cannot steer a terminal or a log: control characters but line breaks are escaped."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)

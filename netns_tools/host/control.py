@@ -45,7 +45,7 @@ class ControlServer:
         self._clients = 0
 
     async def listen(self, path: str) -> None:
-        """Listen on ``path`` too; a socket that somebody listens on is left alone. Raises ``NetnsToolsError``."""
+        """Listen on ``path`` too, unless somebody else does. Raises ``NetnsToolsError``."""
         if path in self._servers:
             return
         _clear(path)

@@ -24,7 +24,12 @@ if TYPE_CHECKING:
     from netns_tools.paths import Paths
 
     class Service(Protocol):
-        """What a daemon does."""
+        """What a daemon does. ``sockets``: paths beside the standard one on which it wants to be heard.
+
+        ``socket_problems`` is filled by the daemon: path → why nobody listens there, "" where all is well.
+        """
+
+        socket_problems: dict[str, str]
 
         def start(self, loop: asyncio.AbstractEventLoop) -> None:
             """Begin: everything is applied once when this returns. Raises ``NetnsToolsError``."""
@@ -45,7 +50,7 @@ if TYPE_CHECKING:
             """Whether work gets done; the watchdog is fed only then."""
 
         def sockets(self) -> list[str]:
-            """Paths beside the standard one on which to listen."""
+            """Where to listen, beside the standard place."""
 
 
 def socket_path(nstype: str, name: str, paths: Paths) -> str:
@@ -59,13 +64,12 @@ def lock_of(nstype: str, name: str, paths: Paths) -> Lock:
 
 
 class Daemon:
-    """Runs a service until SIGTERM. ``socket_problems``: path → why we do not listen there."""
+    """Runs a service until SIGTERM."""
 
     def __init__(self, nstype: str, name: str, paths: Paths, service: Service, journal: Journal) -> None:
         self.path = socket_path(nstype, name, paths)
         self.service = service
         self.journal = journal
-        self.socket_problems: dict[str, str] = {}
         self._notifier = Notifier()
         self._control = ControlServer(self._answer)
         self._extra: set[str] = set()
@@ -118,15 +122,17 @@ class Daemon:
         for path in self._extra - wanted:
             self._control.close(path)
         self._extra &= wanted
-        self.socket_problems = {}
+        problems = {}
         for path in sorted(wanted):
             try:
                 await self._control.listen(path)
                 self._extra.add(path)
+                problems[path] = ""
                 self.journal.well(path, f"listening on {path}")
             except NetnsToolsError as error:
-                self.socket_problems[path] = error.message
+                problems[path] = error.message
                 self.journal.error(f"{error.message}; {error.hint}", subject=path)
+        self.service.socket_problems = problems
 
     async def _answer(self, command: str) -> Answer:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import struct
 from dataclasses import dataclass, field
@@ -151,21 +152,48 @@ class Nft:
         """Run the commands as one transaction. Raises ``NftError``, and then nothing has changed."""
         if not commands:
             return
+        if (text := _lossless_text(commands)) and self._run_text(text):
+            return
         code, _output, complaint = self._run({"nftables": commands})
         if code:
-            raise _nft_error(complaint)
+            raise nft_error(complaint)
+
+    def table_content(self, family: str, table: str) -> list[str] | None:
+        """What is in a table, as ``set wan_ips`` or ``chain input``; None when there is no such table.
+
+        Raises ``NetnsToolsError``.
+        """
+        code, output, complaint = self._run(
+            {"nftables": [{"list": {"table": {"family": family, "name": table}}}]}
+        )
+        if code:
+            error = nft_error(complaint)
+            if error.errno == "missing":
+                return None
+            raise NetnsToolsError(f"cannot read table {family} {table}: {error.message}", hint=error.hint)
+        listed = json.loads(output.decode("utf-8", "replace"))["nftables"]
+        kinds = ("set", "map", "chain", "flowtable", "counter", "quota", "limit")
+        return [f"{kind} {entry[kind].get('name')}" for entry in listed for kind in kinds if kind in entry]
 
     def _run(self, root: object) -> tuple[int, bytes, bytes]:
         # As bytes: comments of others need not be UTF-8.
         code, output, complaint = self._context.cmd(json.dumps(root).encode())
         return int(code), bytes(output), bytes(complaint)
 
+    def _run_text(self, text: str) -> bool:
+        """Run commands of nft(8); whether it took them."""
+        self._context.set_json_output(False)  # it says how input is read as well
+        try:
+            return int(self._context.cmd(text.encode())[0]) == 0
+        finally:
+            self._context.set_json_output(True)
+
     def _list(self, id: SetId) -> dict[str, object] | None:
         code, output, complaint = self._run(
             {"nftables": [{"list": {"set": {"family": id.family, "table": id.table, "name": id.name}}}]}
         )
         if code:
-            error = _nft_error(complaint)
+            error = nft_error(complaint)
             if error.errno == "missing":
                 return None
             raise NetnsToolsError(f"cannot read set {id}: {error.message}", hint=error.hint)
@@ -203,7 +231,7 @@ class Nft:
             id,
             "map" if flags & {"map", "object"} else _KEY_TYPES.get(key_type, ""),
             flags=flags,
-            auto_merge=_merges(found.get(_SET_USERDATA, b"")),
+            auto_merge=has_auto_merge(found.get(_SET_USERDATA, b"")),
             size=int.from_bytes(sizes[0], "big") if sizes else 0,
             handles=(0, int.from_bytes(found.get(_SET_HANDLE, b""), "big")),
         )
@@ -308,12 +336,9 @@ def element_text(raw: object) -> str:
 
 def render(command: Command) -> str:
     """The line of nft(8) that a command stands for: ``add element inet filter wan_ips { 192.0.2.1 }``."""
-    for verb, objects in command.items():
-        if isinstance(objects, dict):
-            for kind, what in objects.items():
-                if isinstance(what, dict):
-                    return f"{verb} {kind} {_render_object(what)}"
-    return json.dumps(command)
+    verb, objects = next(iter(command.items()))
+    kind = next(iter(objects)) if isinstance(objects, dict) else ""
+    return " ".join([verb, kind, *map(_render_object, _objects(command))])
 
 
 def _render_object(what: dict[str, object]) -> str:
@@ -338,6 +363,39 @@ def _render_element(raw: object) -> str:
         if "comment" in elem:
             words.append(f'comment "{elem["comment"]}"')
     return " ".join(words)
+
+
+def _lossless_text(commands: list[Command]) -> str:
+    """The commands as text if elements have counters, which JSON would start at 0 again (nft 1.0.6).
+
+    Empty if there are none, or if a name or a comment could be read as something else.
+    """
+    objects = [what for command in commands for what in _objects(command)]
+    details = [elem for what in objects for elem in _details(what)]
+    if not any("counter" in elem for elem in details):
+        return ""
+    names = [str(what[key]) for what in objects for key in ("table", "name") if key in what]
+    plain = (
+        all(re.fullmatch(r"[\w./-]+", name, re.ASCII) for name in names)
+        and all(elem.keys() <= {"val", "comment", "counter"} for elem in details)
+        and not any(re.search(r'["\\\x00-\x1f\x7f]', str(elem.get("comment"))) for elem in details)
+    )
+    return "\n".join(map(render, commands)) if plain else ""
+
+
+def _details(what: dict[str, object]) -> Iterator[dict[str, object]]:
+    """The elements of a command that are more than an address."""
+    elements = what.get("elem")
+    for raw in elements if isinstance(elements, list) else []:
+        if isinstance(raw, dict) and isinstance(elem := raw.get("elem"), dict):
+            yield elem
+
+
+def _objects(command: Command) -> Iterator[dict[str, object]]:
+    """What a command is about: ``{"add": {"set": WHAT}}``."""
+    for objects in command.values():
+        if isinstance(objects, dict):
+            yield from (what for what in objects.values() if isinstance(what, dict))
 
 
 def _where(id: SetId) -> dict[str, object]:
@@ -379,7 +437,7 @@ def _flags(value: bytes, names: dict[int, str]) -> frozenset[str]:
     return frozenset(name for bit, name in names.items() if bits & bit)
 
 
-def _merges(userdata: bytes) -> bool:
+def has_auto_merge(userdata: bytes) -> bool:
     """Whether a set has auto-merge: a note of nft to itself, in pieces of type, length, value."""
     offset = 0
     while offset + 2 <= len(userdata):
@@ -391,7 +449,7 @@ def _merges(userdata: bytes) -> bool:
     return False
 
 
-def _nft_error(complaint: bytes) -> NftError:
+def nft_error(complaint: bytes) -> NftError:
     text = complaint.decode("utf-8", "replace")
     lines = [line.removeprefix("internal:0:0-0: ").removeprefix("Error: ") for line in text.splitlines()]
     message = "; ".join(dict.fromkeys(line.strip() for line in lines if line.strip())) or "nft failed"

@@ -33,7 +33,7 @@ def check(survey: Survey) -> list[Finding]:
     """A finding for each file that looks like configuration and is not read."""
     findings = []
     for name in survey.file_names:
-        if problem := _problem(name, survey.types):
+        if problem := _problem(name, survey.types, survey.daemons):
             message, hint = problem
             findings.append(
                 Finding(
@@ -48,7 +48,7 @@ def check(survey: Survey) -> list[Finding]:
     return findings
 
 
-def _problem(name: str, types: set[str]) -> tuple[str, str] | None:
+def _problem(name: str, types: set[str], daemons: set[str]) -> tuple[str, str] | None:
     """What is wrong with a file name, and what it should be; None when it is fine or not meant for us."""
     if name[0] == "." or name.endswith(("~", *_IGNORED)):
         return None
@@ -56,7 +56,7 @@ def _problem(name: str, types: set[str]) -> tuple[str, str] | None:
     if not dot:
         stem, suffix = name, ""
     if suffix not in _SUFFIXES:
-        return _bad_suffix(stem, suffix, types)
+        return _bad_suffix(stem, suffix, types, daemons)
     if stem == "default" and suffix in ("conf", "yaml"):
         return None
     nstype, hyphen, nsname = stem.partition("-")
@@ -73,12 +73,14 @@ def _problem(name: str, types: set[str]) -> tuple[str, str] | None:
     return None
 
 
-def _bad_suffix(stem: str, suffix: str, types: set[str]) -> tuple[str, str] | None:
+def _bad_suffix(stem: str, suffix: str, types: set[str], daemons: set[str]) -> tuple[str, str] | None:
     """Only names that begin like ours are meant for us; a README is none of our business."""
-    if stem.partition("-")[0].lower() not in types | {"default"}:
+    nstype = stem.partition("-")[0].lower()
+    if nstype not in types | {"default"}:
         return None
     right = {"yml": "yaml", "cnf": "conf", "cfg": "conf", "rule": "rules", "nft": "rules"}.get(suffix.lower())
     right = right or next((one for one in _SUFFIXES if suffix.lower() == one), "conf")
+    right = "yaml" if nstype in daemons else right
     ending = f"the ending {'.' + suffix!r}" if suffix else "a name without an ending"
     return f"{ending} means nothing here", f"did you mean {stem}.{right}?"
 

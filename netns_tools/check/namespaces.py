@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from netns_tools.check.survey import Finding, Survey, label
 from netns_tools.errors import Problem
+from netns_tools.names import RESERVED
 
 
 def check(survey: Survey) -> list[Finding]:
     """Findings about namespaces on the machine."""
-    foreign = survey.machine.namespaces - survey.machine.ours
+    foreign = survey.machine.namespaces - survey.machine.ours - set(RESERVED)
     findings = []
     for name in sorted(foreign & {one.name for one in survey.instances}):
         keys = [one.key for one in survey.instances if one.name == name]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from netns_tools.check.survey import Finding, Survey, label
 from netns_tools.errors import Problem
-from netns_tools.names import unit
+from netns_tools.names import RESERVED, unit
 
 
 def check(survey: Survey) -> list[Finding]:
@@ -37,7 +37,7 @@ def _not_enabled(survey: Survey) -> list[Finding]:
     for name in dict.fromkeys(one.name for one in survey.instances):
         path = f"{survey.conf}/nft-{name}.rules"
         others = sorted(nstype for nstype, other in enabled if other == name and nstype not in ("nft", "lo"))
-        if path not in survey.rules or ("nft", name) in enabled or not others:
+        if path not in survey.rules or name in RESERVED or ("nft", name) in enabled or not others:
             continue
         links = ", ".join(label((nstype, name)) for nstype in others)
         findings.append(

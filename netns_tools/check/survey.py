@@ -56,7 +56,10 @@ class Machine:
 
 @dataclass(slots=True)
 class Survey:
-    """Everything that is checked together. ``types`` are the names of all types."""
+    """Everything that is checked together. ``types`` are the names of all types, ``daemons`` among them.
+
+    ``configs`` has none of daemons: each checks its own file.
+    """
 
     conf: str
     types: set[str] = field(default_factory=set)
@@ -65,6 +68,7 @@ class Survey:
     configs: dict[Key, Config] = field(default_factory=dict)
     rules: dict[str, str] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)
+    daemons: set[str] = field(default_factory=set)
 
 
 @dataclass(slots=True)

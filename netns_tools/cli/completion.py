@@ -10,6 +10,7 @@ PROGRAMS = {
     "netnsctl": "netns_tools.cli.netnsctl",
     "netns-update": "netns_tools.cli.update",
     "netns-nft-save": "netns_tools.cli.nft_save",
+    "netns-addrset": "netns_tools.cli.addrset",
 }
 """Our programs and the modules of their click commands, all called ``command``."""
 

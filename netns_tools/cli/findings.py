@@ -8,6 +8,7 @@ from netns_tools.check import check_survey
 from netns_tools.check.devices import created_devices
 from netns_tools.check.rules import nft_problems
 from netns_tools.check.survey import Finding, Instance, Key, Survey
+from netns_tools.cli.daemons import daemon_problems
 from netns_tools.cli.instances import Known, check_names
 from netns_tools.cli.machine import add_states, observe_machine, unit_states
 from netns_tools.config.layers import inspect_config
@@ -35,7 +36,8 @@ def collect(paths: Paths, only: Key | None = None) -> tuple[list[Key], list[Find
         _require(only, known, paths)
     states = unit_states(paths)
     instances = add_states(known.instances, states)
-    survey = Survey(paths.conf, set(known.types) | known.broken, _listing(paths.conf), instances)
+    types = set(known.types) | known.broken
+    survey = Survey(paths.conf, types, _listing(paths.conf), instances, daemons=known.daemons)
     survey.machine = observe_machine(paths, states)
     findings = [Finding(problem) for problem in check_directories(paths.conf, paths)]
     findings += _load(survey, known, paths)
@@ -57,7 +59,7 @@ def collect(paths: Paths, only: Key | None = None) -> tuple[list[Key], list[Find
 
 def _require(only: Key, known: Known, paths: Paths) -> None:
     """Refuse what cannot be an instance; one that nothing mentions yet is looked at all the same."""
-    check_names(*only)
+    check_names(*only, daemon=only[0] in known.daemons)
     if only[0] not in known.types:
         from netns_tools.config.nstype import load_nstype
 
@@ -81,6 +83,10 @@ def _load(survey: Survey, known: Known, paths: Paths) -> list[Finding]:
             continue
         if one.nstype not in known.types:
             findings.append(_typeless(one))
+            continue
+        if one.nstype in known.daemons:
+            problems = daemon_problems(one.nstype, one.name, paths)
+            findings += [Finding(problem, [one.key]) for problem in problems]
             continue
         try:
             config, problems = inspect_config(known.types[one.nstype], one.name, paths)
@@ -168,6 +174,8 @@ def _try_rules(survey: Survey) -> list[Finding]:
 
 def _has_unknown_devices(one: Instance, survey: Survey) -> bool:
     """Types of the administrator make devices that only they know."""
+    if one.nstype in survey.daemons:
+        return False
     config = survey.configs.get(one.key)
     return config is None or config.nstype.kind in ("bash", "commands")
 
@@ -180,6 +188,9 @@ def _unused_layers(survey: Survey, known: Known, paths: Paths) -> list[Finding]:
     findings = []
     used = {one.nstype for one in survey.instances}
     for nstype in known.types.values():
+        if nstype.name in known.daemons:
+            findings += _unused_daemon_file(nstype.name, survey, paths)
+            continue
         files = [path for path in paths.layers(nstype.name, "example")[:4] if os.path.lexists(path)]
         own = [path for path in files if "/default." not in path]
         if nstype.name in used or not (own or (files and nstype.name == "veth" and not survey.instances)):
@@ -189,6 +200,15 @@ def _unused_layers(survey: Survey, known: Known, paths: Paths) -> list[Finding]:
             Finding(problem) for problem in problems if problem.path in files and _own_fault(problem)
         ]
     return findings
+
+
+def _unused_daemon_file(nstype: str, survey: Survey, paths: Paths) -> list[Finding]:
+    """TYPE.yaml while every instance has a file of its own."""
+    shared = f"{paths.conf}/{nstype}.yaml"
+    own = {f"{nstype}-{one.name}.yaml" for one in survey.instances if one.nstype == nstype}
+    if not os.path.lexists(shared) or own - set(survey.file_names):
+        return []
+    return [Finding(problem) for problem in daemon_problems(nstype, "example", paths)]
 
 
 def _own_fault(problem: Problem) -> bool:

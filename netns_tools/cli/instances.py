@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Known:
     """What there is: types that can be loaded, instances sorted by NAME and TYPE, and problems with either.
 
-    ``broken`` are the names of types whose definition cannot be read.
+    ``broken`` are the names of types whose definition cannot be read, ``daemons`` those of daemons.
     """
 
     def __init__(self, paths: Paths) -> None:
@@ -29,10 +29,12 @@ class Known:
         self.broken: set[str] = found.broken
         self.problems: list[Problem] = found.problems
         self.instances: list[Instance] = []
-        for nstype, name in found.configured | found.enabled | found.running:
+        self.daemons: set[str] = {name for name in found.types if found.is_daemon(name)}
+        serving = {key for key in found.serving if key[0] in self.daemons}
+        for nstype, name in found.configured | found.enabled | found.running | serving:
             one = Instance(nstype, name, _files(paths, nstype, name))
             one.enabled = (nstype, name) in found.enabled
-            one.running = (nstype, name) in found.running
+            one.running = (nstype, name) in found.running | serving
             one.state = "active" if one.running else "inactive"
             self.instances.append(one)
         self.instances.sort(key=lambda one: (one.name, one.nstype))
@@ -44,10 +46,10 @@ def _files(paths: Paths, nstype: str, name: str) -> list[str]:
     return [path for path in candidates if os.path.lexists(path)]
 
 
-def check_names(nstype: str, name: str) -> None:
+def check_names(nstype: str, name: str, *, daemon: bool = False) -> None:
     """Refuse a TYPE or NAME that cannot be one; raises ConfigError. Both become parts of paths."""
     problems = [Problem(text) for text in (nstype_problem(nstype), nsname_problem(name)) if text]
-    if name in RESERVED:
+    if name in RESERVED and not daemon:
         problems.append(Problem(f"{name!r} is the host's own network namespace; a type needs one of its own"))
     if problems:
         raise ConfigError(problems)

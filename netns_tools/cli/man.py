@@ -17,8 +17,9 @@ from netns_tools.paths import Paths
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
 
+    from netns_tools.config.keys import Key
     from netns_tools.config.nstype import NsType, Option
 
 
@@ -70,6 +71,10 @@ def program_page(program: str) -> Page:
     page.heading("exit status")
     for code, meaning in _EXIT_CODES:
         page.item(code, meaning)
+    for title, items in _MORE_OF.get(program, ()):
+        page.heading(title)
+        for item in items:
+            _write(page, item)
     text.write_examples(page)
     _see_also(page)
     return page
@@ -167,6 +172,9 @@ def types_page() -> Page:
 def _type(page: Page, name: str, one: NsType, example: list[str]) -> None:
     page.heading(name)
     page.paragraph(f"{one.summary}.")
+    if one.example:
+        _daemon(page, one)
+        return
     if one.requires:
         page.paragraph(f"It brings along {', '.join(one.requires)}.")
     if not one.config_required:
@@ -177,11 +185,26 @@ def _type(page: Page, name: str, one: NsType, example: list[str]) -> None:
         page.code([line for line in example if not line.startswith("# ")])
 
 
-def _option_items(page: Page, options: list[Option]) -> None:
+def _daemon(page: Page, one: NsType) -> None:
+    from netns_tools.cli.types import KEY_PATHS, example_yaml
+
+    name = one.name
+    page.paragraph(
+        f"A daemon: `netns-{name}`(8), run by `netns-{name}@NAME` inside NAME, or with NAME 'host' in the "
+        f"host's own namespace. These are the keys of its file, {name}-NAME.yaml or {name}.yaml. {KEY_PATHS}"
+    )
+    _option_items(page, one.keys)
+    page.paragraph(f"Example of `/etc/conf.d/netns/{name}-NAME.yaml`:")
+    page.code(example_yaml(one))
+
+
+def _option_items(page: Page, options: Sequence[Option | Key]) -> None:
     from netns_tools.cli.types import option_facts
+    from netns_tools.config.nstype import Option
 
     for option in options:
-        page.item(option.name, f"{option.help} ({', '.join(option_facts(option))})")
+        name = option.name if isinstance(option, Option) else option.path
+        page.item(name, f"{option.help} ({', '.join(option_facts(option))})")
 
 
 def config_page() -> Page:
@@ -257,6 +280,38 @@ _NETNSINIT_TEXT: tuple[tuple[str, tuple[Item, ...]], ...] = (
     ),
 )
 
+_MORE_OF: dict[str, tuple[tuple[str, tuple[Item, ...]], ...]] = {
+    "netns-addrset": (
+        (
+            "control socket",
+            (
+                "The daemon listens on /run/netns-tools/addrset-NAME.sock (root only), and on the "
+                "`socket_path` of its configuration. A line with one of the words `ping`, `status`, "
+                "`reload`, `metrics` or `apply` gets an answer in text:",
+                ["echo status | socat - UNIX-CONNECT:/run/netns-tools/addrset-host.sock"],
+            ),
+        ),
+        (
+            "signals",
+            (
+                ("SIGHUP", "Reload the configuration; a file with a mistake changes nothing."),
+                ("SIGTERM", "End, and leave the sets as they are."),
+            ),
+        ),
+        ("environment", (("NETNS_ADDRSET_CONFIG", "The configuration file, instead of those below."),)),
+        (
+            "files",
+            (
+                ("/etc/conf.d/netns/addrset-NAME.yaml", "The configuration of NAME; netns-types(7)."),
+                ("/etc/conf.d/netns/addrset.yaml", "That of every NAME that has no file of its own."),
+                ("/run/netns-tools/addrset-NAME.sock", "The control socket."),
+                ("/run/netns-tools/addrset-NAME.record", "What the daemon has put into which set."),
+            ),
+        ),
+    ),
+}
+"""What the page of a program says beyond its --help."""
+
 _CONFIG_TEXT: tuple[tuple[str, tuple[Item, ...]], ...] = (
     (
         "synopsis",
@@ -266,6 +321,8 @@ _CONFIG_TEXT: tuple[tuple[str, tuple[Item, ...]], ...] = (
                 "/etc/conf.d/netns/TYPE.conf, TYPE.yaml",
                 "/etc/conf.d/netns/TYPE-NAME.conf, TYPE-NAME.yaml",
             ],
+            "and of a daemon alone",
+            ["/etc/conf.d/netns/TYPE-NAME.yaml, or else TYPE.yaml"],
         ),
     ),
     (
@@ -278,7 +335,7 @@ _CONFIG_TEXT: tuple[tuple[str, tuple[Item, ...]], ...] = (
             "exceptions: an empty VETH_IFNAME is an empty prefix, and an empty MACVLAN_GATEWAY means no "
             "gateway.",
             "A NAME has letters, digits, '_', '-' and '.'; a TYPE has letters, digits and '_'. "
-            "'host' is the host's own namespace and no NAME.",
+            "'host' is the host's own namespace and no NAME but of a daemon.",
         ),
     ),
     (
@@ -308,6 +365,22 @@ _CONFIG_TEXT: tuple[tuple[str, tuple[Item, ...]], ...] = (
                 "veth_ifaddr_outside: [10.0.0.1/24, 2001:db8::1/64]",
                 "veth_ifaddr_inside: [10.0.0.2/24, 2001:db8::2/64]",
                 "veth_gateway: 10.0.0.1",
+            ],
+        ),
+    ),
+    (
+        "files of daemons",
+        (
+            "A daemon (addrset) reads one YAML file and nothing else: `TYPE-NAME.yaml` where it exists, "
+            "else `TYPE.yaml`. There are no layers, neither `default.conf` nor another `.conf` counts, and "
+            "its keys are nested; `netns-types`(7) and `netnsctl types TYPE` describe them. All problems of "
+            "a file are reported at once, with line and column, and unknown keys are errors.",
+            "A daemon that runs takes an edit at `systemctl reload netns-TYPE@NAME`. A file with a mistake "
+            "is refused then, and the old configuration stays in force.",
+            [
+                "# /etc/conf.d/netns/addrset-host.yaml",
+                "interfaces:",
+                "  - {name: eth0, nftables_zone: wan}",
             ],
         ),
     ),
@@ -363,6 +436,7 @@ def _see_also(page: Page) -> None:
 _NAMES = (
     ("netns.conf", 5),
     ("netns-types", 7),
+    ("netns-addrset", 8),
     ("netns-nft-save", 8),
     ("netns-update", 8),
     ("netnsctl", 8),
@@ -373,6 +447,7 @@ PAGES: tuple[Callable[[], Page], ...] = (
     lambda: program_page("netnsctl"),
     lambda: program_page("netns-update"),
     lambda: program_page("netns-nft-save"),
+    lambda: program_page("netns-addrset"),
     netnsinit_page,
     types_page,
     config_page,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from netns_tools import __version__
+from netns_tools.names import HOST
 from netns_tools.paths import Paths
 
 TYPE_CHECKING = False
@@ -89,6 +90,8 @@ def _complete_names(
     from netns_tools.cli.instances import Known
 
     wanted = context.params.get("nstype")
-    found = Known(_paths_of(context)).instances
-    names = {one.name for one in found if wanted in (None, one.nstype)} or {one.name for one in found}
+    known = Known(_paths_of(context))
+    names = {one.name for one in known.instances if wanted in (None, one.nstype)}
+    names |= {HOST} if wanted in known.daemons else set()
+    names = names or {one.name for one in known.instances}
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]

@@ -21,7 +21,8 @@ def command(nstype: str, name: str, running: bool, as_json: bool, paths: Paths) 
     """Show what 'systemctl start netns-TYPE@NAME' would do, line by line, without doing it.
 
     Each line is the ip or nft command that it stands for, and the file and line that it follows from.
-    A file with real shell in it is run by bash to get its variables, as at a start.
+    A file with real shell in it is run by bash to get its variables, as at a start. A daemon has a command
+    of its own for this: netns-TYPE plan --name NAME.
 
     \b
     Examples:
@@ -30,6 +31,7 @@ def command(nstype: str, name: str, running: bool, as_json: bool, paths: Paths) 
     """
     from netns_tools.cli.output import print_json
 
+    _refuse_daemon(nstype, name, paths, running=running)
     plan = _running_plan(nstype, name, paths) if running else _new_plan(nstype, name, paths)
     sections = plan_sections(plan, nstype, name)
     if as_json:
@@ -37,6 +39,28 @@ def command(nstype: str, name: str, running: bool, as_json: bool, paths: Paths) 
     else:
         _print(sections, nstype, name)
     return 0
+
+
+def _refuse_daemon(nstype: str, name: str, paths: Paths, *, running: bool) -> None:
+    """A daemon acts on what it observes, which its own program knows; ConfigError for one."""
+    from netns_tools.config.nstype import DAEMON, load_nstype
+    from netns_tools.errors import ConfigError, Problem
+    from netns_tools.names import nstype_problem
+
+    try:
+        daemon = not nstype_problem(nstype) and load_nstype(nstype, paths).kind == DAEMON
+    except ConfigError:
+        return
+    if daemon:
+        word = "status" if running else "plan"
+        raise ConfigError(
+            [
+                Problem(
+                    f"{nstype} is a daemon: what it does depends on what it observes",
+                    hint=f"run: netns-{nstype} {word} --name {name}",
+                )
+            ]
+        )
 
 
 def _new_plan(nstype: str, name: str, paths: Paths) -> dict[str, list[str]]:

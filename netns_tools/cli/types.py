@@ -8,6 +8,7 @@ from netns_tools.cli.options import json_option, root_option, type_argument
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from netns_tools.config.keys import Key
     from netns_tools.config.nstype import NsType, Option
     from netns_tools.paths import Paths
 
@@ -25,23 +26,29 @@ def command(nstype: str | None, example: str | None, as_json: bool, paths: Paths
     """List the types; with TYPE, describe its options and end with an example to paste.
 
     A type is shipped with netns-tools, or yours: TYPE.yaml with commands as steps, or a bash script TYPE.sh,
-    in /etc/conf.d/netns.
+    in /etc/conf.d/netns. A daemon is configured in YAML alone, so its example is too.
 
     \b
     Examples:
       netnsctl types
       netnsctl types veth
       netnsctl types veth --example conf > /etc/conf.d/netns/veth-demo.conf
+      netnsctl types addrset --example yaml > /etc/conf.d/netns/addrset-host.yaml
     """
     if nstype is None:
         if example is not None:
             raise click.UsageError("--example needs a TYPE: netnsctl types TYPE --example conf")
         return _list(paths, as_json)
-    from netns_tools.config.nstype import load_nstype
+    from netns_tools.config.nstype import DAEMON, load_nstype
 
     one = load_nstype(nstype, paths)
     if one.kind == "bash":
         _add_script_options(one)
+    if example == "conf" and one.kind == DAEMON:
+        raise click.UsageError(
+            f"{one.name} is a daemon, which is configured in YAML alone: "
+            f"netnsctl types {one.name} --example yaml"
+        )
     if example is not None:
         click.echo("\n".join(example_yaml(one) if example == "yaml" else example_conf(one)))
     elif as_json:
@@ -76,6 +83,7 @@ def _list(paths: Paths, as_json: bool) -> int:
 
 
 def _as_dict(nstype: NsType) -> dict[str, object]:
+    conf = {} if nstype.example else {"conf": example_conf(nstype)}
     return {
         "type": nstype.name,
         "summary": nstype.summary,
@@ -84,7 +92,8 @@ def _as_dict(nstype: NsType) -> dict[str, object]:
         "requires": nstype.requires,
         "config_required": nstype.config_required,
         "options": [_option_dict(option) for option in nstype.options.values()],
-        "example": {"conf": example_conf(nstype), "yaml": example_yaml(nstype)},
+        "keys": [_key_dict(key) for key in nstype.keys],
+        "example": {**conf, "yaml": example_yaml(nstype)},
     }
 
 
@@ -97,6 +106,18 @@ def _option_dict(option: Option) -> dict[str, object]:
         "required": option.required,
         "example": option.example,
         "help": option.help,
+    }
+
+
+def _key_dict(key: Key) -> dict[str, object]:
+    return {
+        "key": key.path,
+        "kind": key.kind,
+        "choices": list(key.choices),
+        "default": key.default,
+        "required": key.required,
+        "example": key.example,
+        "help": key.help,
     }
 
 
@@ -122,6 +143,9 @@ def _describe(nstype: NsType) -> None:
     from netns_tools.cli.output import styled
 
     click.echo(styled(f"{nstype.name}: {nstype.summary}", bold=True))
+    if nstype.example:
+        _describe_daemon(nstype)
+        return
     click.echo(f"  start   systemctl start netns-{nstype.name}@NAME")
     click.echo(
         f"  files   default.conf, {nstype.name}.conf, {nstype.name}-NAME.conf (or .yaml) in /etc/conf.d/netns"
@@ -132,7 +156,7 @@ def _describe(nstype: NsType) -> None:
     if nstype.options:
         click.echo("\n" + styled("Options", bold=True))
         for option in nstype.options.values():
-            _describe_option(option)
+            _describe_value(option.name, option)
     if nstype.kind == "bash":
         click.echo(f"\nThe files may set any variable that {nstype.path} uses.")
     click.echo("\n" + styled(f"Example: /etc/conf.d/netns/{nstype.name}-NAME.yaml", bold=True))
@@ -141,14 +165,37 @@ def _describe(nstype: NsType) -> None:
     click.echo("\n".join(example_conf(nstype)))
 
 
-def _describe_option(option: Option) -> None:
+KEY_PATHS = (
+    "A[].B is B in each entry of the list A, A[] an entry that is a single value, and A.*.B is B in each "
+    "mapping of A, whatever its name. A key with several forms may be written in any of them."
+)
+"""How the paths of keys are read."""
+
+
+def _describe_daemon(nstype: NsType) -> None:
     from netns_tools.cli.output import styled
 
-    click.echo(f"  {styled(option.name, fg='green')} ({', '.join(option_facts(option))})")
-    click.echo(click.wrap_text(option.help, 96, "      ", "      "))
+    name = nstype.name
+    click.echo(f"  start   systemctl start netns-{name}@NAME (NAME 'host': in the host's own namespace)")
+    click.echo(f"  file    {name}-NAME.yaml in /etc/conf.d/netns where it exists, else {name}.yaml")
+    click.echo(f"  see     netns-{name} --help")
+    click.echo(f"  defined in {nstype.path}")
+    click.echo("\n" + styled("Keys", bold=True))
+    click.echo(click.wrap_text(KEY_PATHS, 98, "  ", "  "))
+    for key in nstype.keys:
+        _describe_value(key.path, key)
+    click.echo("\n" + styled(f"Example: /etc/conf.d/netns/{name}-NAME.yaml", bold=True))
+    click.echo("\n".join(example_yaml(nstype)))
 
 
-def option_facts(option: Option) -> list[str]:
+def _describe_value(name: str, described: Option | Key) -> None:
+    from netns_tools.cli.output import styled
+
+    click.echo(f"  {styled(name, fg='green')} ({', '.join(option_facts(described))})")
+    click.echo(click.wrap_text(described.help, 96, "      ", "      "))
+
+
+def option_facts(option: Option | Key) -> list[str]:
     """Kind, choices, required or not, default: what stands in brackets behind an option's name."""
     facts = ["|".join(option.choices) if option.choices else option.kind]
     if option.default:
@@ -172,6 +219,8 @@ def example_conf(nstype: NsType) -> list[str]:
 
 def example_yaml(nstype: NsType) -> list[str]:
     """The same as ``example_conf`` for TYPE-NAME.yaml."""
+    if nstype.example:
+        return nstype.example.rstrip("\n").split("\n")
     lines = [f"# {nstype.name}: {nstype.summary}"]
     for option, is_set in _example_options(nstype):
         lines += _comment(option)

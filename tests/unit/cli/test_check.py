@@ -246,6 +246,65 @@ def test_ve_names_while_networkd_manages_them(machine: Machine) -> None:
     assert machine.check() == []
 
 
+ADDRSET = "interfaces:\n  - name: eth0\n    nftables_zone: wan\n"
+
+
+def test_daemons_are_checked_by_themselves(machine: Machine) -> None:
+    machine.write("addrset-host.yaml", ADDRSET)
+    machine.write("addrset-blue.yaml", ADDRSET.replace("nftables_zone", "nftables_zoen"))
+    found = machine.check()
+    assert [(one["file"], one["line"], one["instances"]) for one in found] == [
+        ("/etc/conf.d/netns/addrset-blue.yaml", 3, ["addrset@blue"])
+    ]
+    assert "did you mean 'nftables_zone'?" in found[0]["hint"]
+    assert machine.check("addrset", "host") == []
+    # What only the daemon itself knows of its keys.
+    machine.write("addrset-blue.yaml", ADDRSET + "zones:\n  wan: {set4: one, set6: one}\n")
+    assert "addrset-blue.yaml:" in machine.messages("addrset", "blue")
+
+
+def test_a_shared_daemon_file_without_instance_is_read_as_well(machine: Machine) -> None:
+    machine.write("addrset.yaml", "interfaces: 7\n")
+    assert "addrset.yaml:1:" in machine.messages()
+    machine.write("addrset-host.yaml", ADDRSET)
+    assert "addrset.yaml:1:" in machine.messages()
+    machine.write("addrset.yaml", ADDRSET)
+    assert machine.check() == []
+
+
+def test_a_daemon_without_configuration(machine: Machine) -> None:
+    assert "no configuration for addrset of host" in machine.messages("addrset", "host")
+
+
+@pytest.mark.parametrize(
+    ("name", "better"), [("addrset-blue.yml", "addrset-blue.yaml"), ("addrset-blue", "addrset-blue.yaml")]
+)
+def test_misspelt_file_names_of_a_daemon(machine: Machine, name: str, better: str) -> None:
+    machine.write(name, ADDRSET)
+    assert [one["hint"] for one in machine.check()] == [f"did you mean {better}?"]
+
+
+@pytest.mark.parametrize("name", ["addrset.conf", "addrset-blue.conf"])
+def test_a_daemon_has_no_shell_style_file(machine: Machine, name: str) -> None:
+    machine.write(name, "X=1\n")
+    assert [one["message"] for one in machine.check()] == [
+        "not used: 'addrset' is a daemon, which is configured in YAML alone"
+    ]
+
+
+def test_a_daemon_makes_no_devices_and_no_namespace_of_the_host(machine: Machine) -> None:
+    """Rules that name a device which is nowhere are wrong, with a daemon beside them too."""
+    machine.write("addrset-a.yaml", ADDRSET)
+    machine.write("addrset-host.yaml", ADDRSET)
+    machine.write(
+        "nft-a.rules", 'flush ruleset\ntable inet t {\n  chain c {\n    iif "eth7" accept\n  }\n}\n'
+    )
+    machine.write("run/netns/host", "")
+    found = machine.check()
+    assert [one["line"] for one in found] == [4]
+    assert "Interface does not exist" in found[0]["message"]
+
+
 def test_the_installed_example_configuration(machine: Machine) -> None:
     for path in sorted((Path(__file__).parents[3] / "etc").iterdir()):
         machine.write(path.name, path.read_text())

@@ -67,6 +67,7 @@ def test_completion_script(machine: Machine, shell: str, program: str) -> None:
         ("netnsctl check --root ROOT veth a", ["alpha"]),
         ("netnsctl --root ROOT plan macvlan ", ["gamma"]),
         ("netnsctl completion z", ["zsh"]),
+        ("netnsctl check --root ROOT addrset ", ["blue", "host"]),
     ],
 )
 def test_completed_values(
@@ -75,6 +76,7 @@ def test_completed_values(
     machine.veth("alpha")
     machine.veth("beta")
     machine.write("macvlan-gamma.conf", "")
+    machine.write("addrset-blue.yaml", "")
     words = words.replace("ROOT", str(machine.root))
     monkeypatch.setenv("_NETNSCTL_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", words)
@@ -88,11 +90,14 @@ def test_man_pages(machine: Machine, tmp_path: Path) -> None:
     assert result.code == 0
     pages = {path.name: path for path in (tmp_path / "man").rglob("*.?")}
     assert sorted(pages) == [
-        "netns-nft-save.8", "netns-types.7", "netns-update.8", "netns.conf.5", "netnsctl.8", "netnsinit.8",
+        "netns-addrset.8", "netns-nft-save.8", "netns-types.7", "netns-update.8", "netns.conf.5",
+        "netnsctl.8", "netnsinit.8",
     ]  # fmt: skip
     text = pages["netns-types.7"].read_text()
     assert "VETH\\_" not in text
     assert "VETH_IFADDR_INSIDE" in text
+    assert "zones.*.set4" in text
+    assert "addrset\\-host.sock" in pages["netns-addrset.8"].read_text()
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")

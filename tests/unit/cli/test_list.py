@@ -46,3 +46,21 @@ def test_a_broken_type_hides_no_instance(machine: Machine) -> None:
     assert "veth  a" in result.out
     assert "own.yaml" in result.err
     assert result.code == 2
+
+
+def test_daemons(machine: Machine) -> None:
+    """Configured, enabled, or with a control socket; of the host's own namespace too."""
+    machine.write("addrset-blue.yaml", "")
+    machine.write("addrset.yaml", "")
+    wants = machine.root / "etc/systemd/system/multi-user.target.wants"
+    wants.mkdir(parents=True)
+    (wants / "netns-addrset@host.service").symlink_to("../netns-addrset@host.service")
+    (wants / "netns-veth@host.service").symlink_to("../netns-veth@.service")
+    machine.write("run/netns-tools/addrset-red.sock", "")
+    machine.write("run/netns-tools/addrset-red.record", "")
+    rows = {(one["type"], one["name"]): one for one in machine.run("list", "--json").json}
+    assert sorted(rows) == [("addrset", "blue"), ("addrset", "host"), ("addrset", "red")]
+    assert rows["addrset", "blue"]["files"] == ["/etc/conf.d/netns/addrset-blue.yaml"]
+    assert rows["addrset", "host"]["enabled"] is True
+    assert rows["addrset", "host"]["running"] is False
+    assert rows["addrset", "red"]["running"] is True

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import pytest
+
 if TYPE_CHECKING:
     from .conftest import Machine
 
@@ -80,3 +82,10 @@ def test_bash_type(machine: Machine) -> None:
     machine.write("own.sh", "NO_CONFIG_REQUIRED=1\nconfigure_own_up_inside() { :; }\n")
     result = machine.run("plan", "own", "a")
     assert result.out == "inside: a\n  configure_own_up_inside a  # /etc/conf.d/netns/own.sh\n"
+
+
+@pytest.mark.parametrize(("option", "word"), [((), "plan"), (("--running",), "status")])
+def test_a_daemon_shows_its_plan_itself(machine: Machine, option: tuple[str, ...], word: str) -> None:
+    result = machine.run("plan", "addrset", "host", *option)
+    assert result.code == 2
+    assert f"netns-addrset {word} --name host" in result.err

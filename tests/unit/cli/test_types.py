@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
+from netns_tools.config.nstype import DAEMON, load_nstypes
 from netns_tools.paths import Paths
 
 if TYPE_CHECKING:
@@ -17,6 +19,8 @@ SHIPPED = sorted(
     for name in os.listdir(Paths().nstypes)
     if name not in ("default.yaml", "README.md")
 )
+DAEMONS = sorted(one.name for one in load_nstypes(Paths("/nonexistent")).values() if one.kind == DAEMON)
+STEPS = sorted({*SHIPPED} - {*DAEMONS})
 
 OWN = """\
 summary: A VXLAN device
@@ -41,7 +45,7 @@ def test_list(machine: Machine) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["conf", "yaml"])
-@pytest.mark.parametrize("nstype", SHIPPED)
+@pytest.mark.parametrize("nstype", STEPS)
 def test_example_passes_check(machine: Machine, nstype: str, suffix: str) -> None:
     example = machine.run("types", nstype, "--example", suffix)
     machine.write(f"{nstype}-demo.{suffix}", example.out)
@@ -50,7 +54,44 @@ def test_example_passes_check(machine: Machine, nstype: str, suffix: str) -> Non
     assert machine.messages() == ""
 
 
-@pytest.mark.parametrize("nstype", SHIPPED)
+@pytest.mark.parametrize("nstype", DAEMONS)
+@pytest.mark.parametrize("name", ["demo", "host"])
+def test_example_of_a_daemon_passes_check(machine: Machine, nstype: str, name: str) -> None:
+    example = machine.run("types", nstype, "--example", "yaml")
+    machine.write(f"{nstype}-{name}.yaml", example.out)
+    assert machine.messages() == ""
+
+
+@pytest.mark.parametrize("nstype", DAEMONS)
+def test_the_installed_example_of_a_daemon(machine: Machine, nstype: str) -> None:
+    """One text, from the definition of the type."""
+    installed = Path(__file__).parents[3] / f"etc/{nstype}.yaml.example"
+    assert installed.read_text() == machine.run("types", nstype, "--example", "yaml").out
+
+
+@pytest.mark.parametrize("nstype", DAEMONS)
+def test_a_daemon_has_no_shell_style_example(machine: Machine, nstype: str) -> None:
+    result = machine.run("types", nstype, "--example", "conf")
+    assert result.code == 2
+    assert result.out == ""
+    assert f"netnsctl types {nstype} --example yaml" in result.err
+
+
+@pytest.mark.parametrize("nstype", DAEMONS)
+def test_description_of_a_daemon(machine: Machine, nstype: str) -> None:
+    result = machine.run("types", nstype)
+    found = machine.run("types", nstype, "--json").json
+    assert found["keys"]
+    for key in found["keys"]:
+        assert f"  {key['key']} (" in result.out
+        assert key["help"]
+    assert found["options"] == []
+    assert "conf" not in found["example"]
+    assert result.out.endswith("\n" + "\n".join(found["example"]["yaml"]) + "\n")
+    assert f"netns-{nstype}@NAME (NAME 'host': in the host's own namespace)" in result.out
+
+
+@pytest.mark.parametrize("nstype", STEPS)
 def test_every_option_of_an_example_has_a_good_value(machine: Machine, nstype: str) -> None:
     """Those in comments too; only another namespace does not exist here."""
     lines = machine.run("types", nstype, "--example", "conf").out.splitlines()
@@ -60,7 +101,7 @@ def test_every_option_of_an_example_has_a_good_value(machine: Machine, nstype: s
     assert [one["message"] for one in machine.check() if one["severity"] == "error"] == []
 
 
-@pytest.mark.parametrize("nstype", SHIPPED)
+@pytest.mark.parametrize("nstype", STEPS)
 def test_description_ends_with_the_example(machine: Machine, nstype: str) -> None:
     result = machine.run("types", nstype)
     assert result.out.endswith(machine.run("types", nstype, "--example", "conf").out)

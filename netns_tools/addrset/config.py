@@ -120,7 +120,7 @@ def parse_settings(text: str, path: str, name: str, keys: Iterable[Key], docker_
     tree, problems = check_tree(yamlfile.read_tree(text, path), keys, path)
     reader = _Reader(tree, path, name, docker_host, problems)
     settings = reader.settings()
-    if any(problem.severity == "error" for problem in problems):
+    if reader.is_refused():
         raise ConfigError(sorted(problems, key=lambda problem: (problem.line, problem.column)))
     return settings
 
@@ -139,18 +139,23 @@ class _Reader:
         self.check_sets(zones)
         docker = self.docker([zone for zone, _, _ in zones if zone.containers])
         socket_path = self.socket_path()
-        if not interfaces and not self.problems and not any(zone.containers for zone, _, _ in zones):
+        if not self.is_refused() and not interfaces and not any(zone.containers for zone, _, _ in zones):
             shown = "\n".join(f"    {line}" for line in _EXAMPLE.splitlines())
             message = "nothing to watch: there are no interfaces, and no zone has containers"
             self.problems.append(Problem(message, path=self.path, hint=f"write for instance\n{shown}"))
-        if not any(problem.severity == "error" for problem in self.problems):
-            for zone, place, _ in zones:
-                if not zone.interfaces and not zone.containers:
-                    self.warn_of_empty(zone, place, interfaces)
-        warnings = tuple(problem for problem in self.problems if problem.severity == "warning")
-        plain = tuple(zone for zone, _, _ in zones)
-        found = tuple(interface for interface, _ in interfaces)
-        return Settings(self.path, plain, found, docker, socket_path, warnings)
+        if not self.is_refused():
+            self.warn_of_empty(zones, interfaces)
+        return Settings(
+            self.path,
+            tuple(zone for zone, _, _ in zones),
+            tuple(interface for interface, _ in interfaces),
+            docker,
+            socket_path,
+            tuple(self.problems),
+        )
+
+    def is_refused(self) -> bool:
+        return any(problem.severity == "error" for problem in self.problems)
 
     def interfaces(self) -> list[tuple[Interface, Value]]:
         """The entries of ``interfaces``, each with the place of its zone or of itself."""
@@ -233,14 +238,18 @@ class _Reader:
                 hint = f"choose another {key}, or one zone for the interfaces of both"
                 self.problems.append((tree.value(key) or place).problem(message, hint=hint))
 
-    def warn_of_empty(self, zone: Zone, place: Value, interfaces: list[tuple[Interface, Value]]) -> None:
+    def warn_of_empty(
+        self, zones: list[tuple[Zone, Value, Tree]], interfaces: list[tuple[Interface, Value]]
+    ) -> None:
         named = sorted({interface.zone for interface, _ in interfaces} - {""})
-        close = difflib.get_close_matches(zone.name, named, 1)
-        hint = f"an interface names it by  nftables_zone: {zone.name}"
-        if close:
-            hint += f"; is {close[0]!r} meant?"
-        message = f"zone {zone.name!r} has neither interfaces nor containers: its sets are kept empty"
-        self.problems.append(place.problem(message, hint=hint, severity="warning"))
+        for zone, place, _ in zones:
+            if zone.interfaces or zone.containers:
+                continue
+            close = difflib.get_close_matches(zone.name, named, 1)
+            hint = f"an interface names it by  nftables_zone: {zone.name}"
+            hint += f"; is {close[0]!r} meant?" if close else ""
+            message = f"zone {zone.name!r} has neither interfaces nor containers: its sets are kept empty"
+            self.problems.append(place.problem(message, hint=hint, severity="warning"))
 
     # Containers
 

@@ -55,6 +55,7 @@ HEAVY = {
         "site",
         "contextlib",
     ),
+    "netns_tools.config.keys",  # of daemons, which have no steps
 }
 """What a start never pays for (docs/how-it-works.md has the milliseconds)."""
 

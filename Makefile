@@ -28,12 +28,12 @@ check: ## set up and run everything that is tested (as root); PYTEST="-k veth" f
 
 bench: ## measure starts and stops against a floor (as root, three minutes)
 	@sh make/packages systemd systemd-container mmdebstrap debian-archive-keyring iproute2 nftables \
-		python3 python3-click python3-jinja2 python3-yaml
+		python3 python3-click python3-jinja2 python3-nftables python3-yaml
 	@/usr/bin/python3 -B bench/bench.py $(BENCH)
 
 demo: ## see it work in a throwaway machine, in a minute (as root)
 	@sh make/packages systemd systemd-container mmdebstrap debian-archive-keyring curl iproute2 iputils-ping netbase nftables \
-		python3 python3-click python3-jinja2 python3-yaml
+		python3 python3-click python3-jinja2 python3-nftables python3-yaml
 	@/usr/bin/python3 -B demo/walkthrough.py
 
 .PHONY: all help install install_configs uninstall check bench demo

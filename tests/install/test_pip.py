@@ -37,4 +37,6 @@ def test_pip_install(tmp_path: Path) -> None:
     assert "veth" in run("netnsctl", "types")
     run("netns-update", "--root", str(root))
     assert (root / "etc/systemd/system/netns-veth@.service").is_file()
+    assert (root / "etc/systemd/system/netns-addrset@host.service").is_file()
     assert "Usage" in run("netns-nft-save", "--help")
+    assert "Usage" in run("netns-addrset", "--help")

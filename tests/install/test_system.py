@@ -33,7 +33,13 @@ def test_commands_run_under_debians_python_whatever_is_on_path(fresh: Machine) -
     fresh.write("/opt/other/python3", "#!/bin/sh\necho wrong python; exit 9\n", mode=0o755)
     fresh.write("/opt/other/click.py", "raise SystemExit('wrong click')\n")
 
-    for command in ("netnsctl --version", "netns-update --help", "netns-nft-save --help", "netnsinit --help"):
+    for command in (
+        "netnsctl --version",
+        "netns-update --help",
+        "netns-nft-save --help",
+        "netnsinit --help",
+        "netns-addrset --version",
+    ):
         done = fresh.run(f"cd /opt/other && PATH=/opt/other:$PATH PYTHONPATH=/opt/other {command}")
         assert "wrong" not in done.stdout + done.stderr
 
@@ -73,6 +79,23 @@ def test_uninstall_stops_what_runs_and_leaves_only_the_configuration(fresh: Mach
     assert fresh.run("ip -br link | grep ve-demo || true").stdout == ""
     assert fresh.run("systemctl list-units --plain --no-legend --all 'netns*@*.service'").stdout == ""
     fresh.run("test -e /etc/conf.d/netns/veth-demo.conf")
+    changed = before ^ set(fresh.run(FILES).stdout.splitlines())
+    assert [path for path in sorted(changed) if not path.startswith("/etc/conf.d")] == []
+
+
+def test_uninstall_stops_daemons_too(fresh: Machine) -> None:
+    before = set(fresh.run(FILES).stdout.splitlines())
+    fresh.run(f"{MAKE} install")
+    fresh.write("/etc/conf.d/netns/addrset.yaml", "interfaces:\n  - {name: eth0, nftables_zone: wan}\n")
+    fresh.run("netns-update; systemctl enable --now netns-addrset@host netns-addrset@demo")
+    fresh.run("test -S /run/netns-tools/addrset-host.sock -a -S /run/netns-tools/addrset-demo.sock")
+
+    fresh.run(f"{MAKE} uninstall")
+
+    assert fresh.run("ip netns list").stdout == ""
+    assert fresh.run("systemctl list-units --plain --no-legend --all 'netns*@*.service'").stdout == ""
+    assert fresh.run("pgrep -f netns-addrset", check=False).stdout == ""
+    fresh.run("! test -e /run/netns-tools")
     changed = before ^ set(fresh.run(FILES).stdout.splitlines())
     assert [path for path in sorted(changed) if not path.startswith("/etc/conf.d")] == []
 

@@ -94,7 +94,7 @@ class Settings:
 
 def config_path(name: str, paths: Paths) -> str:
     """The file that counts: NETNS_ADDRSET_CONFIG, else addrset-NAME.yaml, else addrset.yaml."""
-    return daemonfile.find_or_overridden(TYPE, name, paths)
+    return daemonfile.find(TYPE, name, paths)
 
 
 def load_settings(name: str, paths: Paths) -> Settings:

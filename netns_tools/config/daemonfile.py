@@ -9,7 +9,6 @@ from netns_tools.errors import ConfigError, Problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netns_tools.config.nstype import NsType
     from netns_tools.paths import Paths
 
 
@@ -24,15 +23,12 @@ def candidates(nstype: str, name: str, paths: Paths) -> list[str]:
 
 
 def find(nstype: str, name: str, paths: Paths) -> str:
-    """The file that counts in the configuration directory; that of all names when there is none."""
+    """The file that counts, by the environment or by what exists; that of all names when there is none."""
+    override = os.environ.get(variable(nstype), "")
+    if override:
+        return os.path.abspath(override)
     own, shared = candidates(nstype, name, paths)
     return own if os.path.lexists(own) else shared
-
-
-def find_or_overridden(nstype: str, name: str, paths: Paths) -> str:
-    """The same for a daemon itself, whose environment may name another file."""
-    override = os.environ.get(variable(nstype), "")
-    return os.path.abspath(override) if override else find(nstype, name, paths)
 
 
 def read(path: str, nstype: str, name: str, example: str, paths: Paths) -> str:
@@ -51,18 +47,6 @@ def read(path: str, nstype: str, name: str, example: str, paths: Paths) -> str:
     if problems:
         raise ConfigError(problems)
     raise ConfigError([_missing(path, nstype, name, example, paths)])
-
-
-def check(nstype: NsType, name: str, paths: Paths) -> list[Problem]:
-    """What is wrong with the keys and values of a daemon's file, as far as any daemon is like another."""
-    from netns_tools.config import keys, yamlfile
-
-    path = find(nstype.name, name, paths)
-    try:
-        text = read(path, nstype.name, name, nstype.example, paths)
-        return keys.check_tree(yamlfile.read_tree(text, path), nstype.keys, path)[1]
-    except ConfigError as error:
-        return error.problems
 
 
 def _missing(path: str, nstype: str, name: str, example: str, paths: Paths) -> Problem:

@@ -54,15 +54,7 @@ class Config:
 
 
 def load_config(nstype: NsType, name: str, paths: Paths) -> Config:
-    """Read and check the configuration of ``name``. Raises ConfigError with all problems.
-
-    Not for daemons: each reads its own file, by ``load_settings`` of its room.
-    """
-    if nstype.kind == DAEMON:
-        message = f"{nstype.name} is a daemon: it has no steps to plan or to run"
-        hint = f"`netns-{nstype.name} plan --name {name}` shows what it would do; "
-        hint += f"systemctl start netns-{nstype.name}@{name}"
-        raise ConfigError([Problem(message, hint=hint)])
+    """Read and check the configuration of ``name``. Raises ConfigError with all problems."""
     config, problems = inspect_config(nstype, name, paths)
     if any(problem.severity == "error" for problem in problems):
         raise ConfigError(problems)
@@ -74,10 +66,14 @@ def inspect_config(nstype: NsType, name: str, paths: Paths) -> tuple[Config, lis
     """The configuration as far as it can be read, wrong values included, and all problems.
 
     For checks across instances, where one error must not hide another; a start takes ``load_config``.
-    Of a daemon's file only the keys and single values are checked, and there are no ``values``.
+    Not for daemons (ConfigError): each reads its own file, by ``load_settings`` of its room.
     """
+    if nstype.kind == DAEMON:
+        hint = f"systemctl start netns-{nstype.name}@{name}; what it would do shows "
+        hint += f"netns-{nstype.name} plan --name {name}"
+        raise ConfigError([Problem(f"{nstype.name} is a daemon: it has no steps", hint=hint)])
     message = names.nsname_problem(name)
-    if not message and name in names.RESERVED and nstype.kind != DAEMON:
+    if not message and name in names.RESERVED:
         message = f"{name!r} is reserved: it stands for the host's own namespace"
     if message:
         raise ConfigError([Problem(message)])
@@ -101,9 +97,6 @@ class _Loader:
 
     def load(self) -> None:
         config, paths = self.config, self.paths
-        if self.nstype.kind == DAEMON:
-            self.load_daemon()
-            return
         layers = paths.layers(self.nstype.name, self.name)
         config.inputs = list(dict.fromkeys([*layers, *definition_inputs(self.nstype.name, paths)]))
         self.options = {**load_defaults(paths), **self.nstype.options}
@@ -133,16 +126,6 @@ class _Loader:
                 self.found.append(path)  # it is there, whatever is wrong with it
             self.layers_broken = True
             self.problems += error.problems
-
-    def load_daemon(self) -> None:
-        from netns_tools.config import daemonfile
-
-        nstype, name, paths = self.nstype, self.name, self.paths
-        self.config.inputs = [
-            *daemonfile.candidates(nstype.name, name, paths),
-            *definition_inputs(nstype.name, paths),
-        ]
-        self.problems += daemonfile.check(nstype, name, paths)
 
     # Shell-style files
 

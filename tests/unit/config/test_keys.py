@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from netns_tools.config import definition, yamlfile
 from netns_tools.config.keykind import KINDS, parse_seconds
 from netns_tools.config.keys import Key, Tree, check_tree, read_keys
-from netns_tools.config.layers import inspect_config, load_config
+from netns_tools.config.layers import load_config
 from netns_tools.config.nstype import load_nstype, load_nstypes, write_cache
 from netns_tools.config.value import Value
 from netns_tools.errors import ConfigError, Problem
@@ -104,6 +104,33 @@ def test_names_and_a_star_at_one_place() -> None:
     assert root is not None
     with pytest.raises(ConfigError, match=r"a has both names of its own and '\*'"):
         read_keys(root, "x.yaml")
+
+
+DECLARATIONS = st.dictionaries(
+    st.sampled_from(["a", "a.b", "a.*", "a[].b", "*.c[]", "a..b", "[]", ""]) | st.text(max_size=6),
+    st.none()
+    | st.dictionaries(
+        st.sampled_from(
+            ["kind", "choices", "minimum", "maximum", "default", "required", "example", "help", "x"]
+        ),
+        st.sampled_from([*KINDS, "bool|path", "|", "yes", "9" * 30, "5"])
+        | st.none()
+        | st.lists(st.text(max_size=3), max_size=2),
+    ),
+    max_size=4,
+)
+
+
+@given(DECLARATIONS)
+def test_any_declarations_are_read_or_refused(data: dict[str, Any]) -> None:
+    root = yamlfile.read_tree(yaml.safe_dump(data), "x.yaml")
+    assert root is not None
+    try:
+        keys = read_keys(root, "x.yaml")
+    except ConfigError:
+        return
+    assert [key.path for key in keys] == [key.text for key, _ in root.pairs or ()]
+    check_tree(yamlfile.read_tree("a: [{b: 1}]\nc: {d: x}", "y.yaml"), keys, "y.yaml")
 
 
 def test_only_shipped_types_are_daemons(paths: Paths, write: Write) -> None:
@@ -343,29 +370,9 @@ def test_words_are_what_nft_takes(text: str) -> None:
     assert bool(problems) != bool(re.fullmatch(r"[A-Za-z_.][A-Za-z0-9_./-]*", text))
 
 
-# The file of a daemon, for netnsctl check
-
-
-def test_the_file_of_a_daemon_is_checked_with_the_others(paths: Paths, write: Write) -> None:
-    nstype = load_nstype("addrset", paths)
-    _, problems = inspect_config(nstype, "host", paths)
-    assert "neither" in problems[0].message
-    write("addrset.yaml", "interfaces: [{nam: eth0}]\n")
-    _, problems = inspect_config(nstype, "host", paths)
-    assert [problem.message for problem in problems] == [
-        "unknown key 'nam' in interfaces[]",
-        "an entry of interfaces has no 'name'",
-    ]
-    write("addrset-host.yaml", "interfaces: [{name: eth0}]\n")
-    config, problems = inspect_config(nstype, "host", paths)
-    assert problems == []
-    assert f"{paths.conf}/addrset-host.yaml" in config.inputs
-    assert inspect_config(nstype, "blue", paths)[1]
-
-
 def test_a_daemon_has_no_steps_to_run(paths: Paths, write: Write) -> None:
     write("addrset.yaml", "interfaces: [{name: eth0}]\n")
     with pytest.raises(ConfigError) as caught:
         load_config(load_nstype("addrset", paths), "blue", paths)
-    assert "addrset is a daemon" in caught.value.render()
+    assert "addrset is a daemon: it has no steps" in caught.value.render()
     assert "netns-addrset plan --name blue" in caught.value.render()

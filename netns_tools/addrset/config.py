@@ -12,6 +12,7 @@ from netns_tools.config import daemonfile, yamlfile
 from netns_tools.config.keykind import FALSE_WORDS, TRUE_WORDS, shortened, value_problem
 from netns_tools.config.keys import Key, Tree, check_tree
 from netns_tools.config.nstype import DAEMON, load_nstype
+from netns_tools.config.shell import PROBLEMS_MAX
 from netns_tools.config.value import Value
 from netns_tools.errors import ConfigError, Problem
 
@@ -242,9 +243,8 @@ class _Reader:
         self, zones: list[tuple[Zone, Value, Tree]], interfaces: list[tuple[Interface, Value]]
     ) -> None:
         named = sorted({interface.zone for interface, _ in interfaces} - {""})
-        for zone, place, _ in zones:
-            if zone.interfaces or zone.containers:
-                continue
+        empty = [(zone, place) for zone, place, _ in zones if not zone.interfaces and not zone.containers]
+        for zone, place in empty[:PROBLEMS_MAX]:
             close = difflib.get_close_matches(zone.name, named, 1)
             hint = f"an interface names it by  nftables_zone: {zone.name}"
             hint += f"; is {close[0]!r} meant?" if close else ""

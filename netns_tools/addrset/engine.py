@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from netns_tools.addrset.plan import ERROR, OK, SetPlan, plan_departure, plan_set
+from netns_tools.addrset.plan import ERROR, OK, SetPlan, lines, plan_departure, plan_set
 from netns_tools.addrset.wanted import Target, targets_of, wanted
 from netns_tools.errors import NetnsToolsError
 from netns_tools.kernel import nftset
@@ -209,8 +209,8 @@ class Engine:
 
     def _applied(self, plan: SetPlan) -> None:
         live = self.live.get(plan.id)
-        for command in plan.commands:
-            self.journal.info(_shorten(nftset.render(command)))
+        for line in lines(plan):
+            self.journal.info(_shorten(line))
         if live is None or any("set" in _kind(command) for command in plan.commands):
             self._stale.add(plan.id)  # made by us: its handles are not known yet
         elif plan.written is not None:
@@ -229,10 +229,22 @@ class Engine:
         """What we know of the set may be old: read it again, once; then the error stands."""
         state = self.states.get(plan.id)
         again = state is None or state.error != error.message
+        if isinstance(error, nftset.NftError) and error.errno == "full" and plan.removed:
+            again = self._make_room(plan) or again
         if state is not None:
             self._judge(SetPlan(plan.id, ERROR, error.message, error.hint))
         if again:
             self._stale.add(plan.id)
+
+    def _make_room(self, plan: SetPlan) -> bool:
+        """Take out what is too much, and nothing else: a full set has no place until that is done."""
+        if plan.written is not None:
+            return False
+        try:
+            self.nft.apply(nftset.delete_elements(plan.id, plan.removed))
+        except NetnsToolsError:
+            return False
+        return True
 
     def _depart(self, plan: SetPlan) -> None:
         """A set that has left the configuration is empty of what was ours."""
@@ -250,7 +262,7 @@ class Engine:
             text = f"set {plan.id} is not kept true: {plan.error}"
             self.journal.error(f"{text}; {plan.hint}" if plan.hint else text, subject=str(plan.id))
         elif plan.state != OK:
-            self.journal.warning(f"set {plan.id}: {plan.error}", subject=str(plan.id))
+            self.journal.info(f"set {plan.id} waits: {plan.error}", subject=str(plan.id))
         else:
             self.journal.well(str(plan.id), f"set {plan.id} is kept true")
 

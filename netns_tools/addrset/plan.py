@@ -45,6 +45,19 @@ class SetPlan:
     written: dict[str, object] | None = None
 
 
+def lines(plan: SetPlan) -> list[str]:
+    """The plan as lines of nft(8).
+
+    What stands in the commands only so that a deletion cannot fail is left out.
+    """
+    shown = []
+    for position, command in enumerate(plan.commands):
+        following = plan.commands[position + 1 : position + 2]
+        if not following or command.get("add", {}) != following[0].get("delete"):
+            shown.append(nftset.render(command))
+    return shown
+
+
 def plan_set(target: Target, wanted: Wanted, live: LiveSet | None, known: frozenset[str] | None) -> SetPlan:
     """The plan for a set of the configuration.
 

@@ -148,9 +148,9 @@ def plan_command(name: str, as_json: bool, paths: Paths) -> int:
       netns-addrset plan
       netns-addrset plan --name blue --json | jq '.sets[].state'
     """
+    from netns_tools.addrset.plan import lines
     from netns_tools.cli.output import print_json
     from netns_tools.host.journal import Journal
-    from netns_tools.kernel.nftset import render
 
     service = _service(name, paths, Journal())
     service.observe()
@@ -167,7 +167,7 @@ def plan_command(name: str, as_json: bool, paths: Paths) -> int:
                         "set": one.id.name,
                         "state": one.state,
                         "error": one.error or None,
-                        "commands": [render(words) for words in one.commands],
+                        "commands": lines(one),
                     }
                     for one in plans
                 ],
@@ -175,8 +175,8 @@ def plan_command(name: str, as_json: bool, paths: Paths) -> int:
         )
         return 0
     for one in plans:
-        for words in one.commands:
-            click.echo(render(words))
+        for line in lines(one):
+            click.echo(line)
         if one.error:
             click.echo(f"# set {one.id}: {one.state}: {one.error}")
             if one.hint:

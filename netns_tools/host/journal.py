@@ -20,9 +20,10 @@ class Journal:
         self._marks = bool(os.environ.get("JOURNAL_STREAM"))
         self._last: dict[str, str] = {}
 
-    def info(self, text: str) -> None:
+    def info(self, text: str, *, subject: str = "") -> None:
         """Something has been done."""
-        self._say("info", text)
+        if self._is_news(subject, text):
+            self._say("info", text)
 
     def warning(self, text: str, *, subject: str = "") -> None:
         """Something is not as it should be."""

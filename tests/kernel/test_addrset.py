@@ -257,6 +257,21 @@ def test_sets_that_cannot_be_filled_harm_no_other(wan: FakeHost, tmp_path: Path)
         daemon.wait_elements("spans_ips", "192.0.2.0/24")
 
 
+def test_a_set_that_is_full_changes_all_the_same(wan: FakeHost, tmp_path: Path) -> None:
+    ip(wan, "address", "add", "192.0.2.1/24", "dev", "wan0")
+    rules = "table inet filter { set wan_ips { type ipv4_addr; size 1; }; }"
+    with running(wan, tmp_path, WAN, rules) as daemon:
+        wan.run(
+            "ip",
+            "-batch",
+            "-",
+            input="address replace 192.0.2.2/24 dev wan0\naddress delete 192.0.2.1/24 dev wan0\n",
+        )
+        shown = wan.run("ip", "-4", "-brief", "address", "show", "dev", "wan0").stdout.split()[2:]
+        daemon.wait_elements("wan_ips", *(text.partition("/")[0] for text in shown))
+        wait_for(lambda: daemon.set_status("wan_ips")["state"] == "ok", "it is right")
+
+
 def test_a_table_with_an_owner_is_left_alone(wan: FakeHost, tmp_path: Path) -> None:
     ip(wan, "address", "add", "192.0.2.1/24", "dev", "wan0")
     owner = wan.spawn("nft", "-i", stdin=-1, stdout=-1)

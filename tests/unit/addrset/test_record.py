@@ -1,0 +1,64 @@
+"""The record of what we put into sets: what one writes the next one knows, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from netns_tools.addrset.record import Record
+from netns_tools.kernel.nftset import LiveSet, SetId
+
+ID = SetId("inet", "filter", "wan_ips")
+LIVE = LiveSet(ID, "ipv4_addr", handles=(3, 7))
+
+
+def test_the_next_one_knows(tmp_path: Path) -> None:
+    path = str(tmp_path / "record")
+    one = Record(path, (4, 1))
+    one.put(ID, (3, 7), frozenset({"192.0.2.1", "10.0.0.0/24"}))
+    one.put(SetId("ip", "t", "empty"), (1, 1), frozenset())
+    one.save()
+    other = Record(path, (4, 1))
+    other.load()
+    assert other.owned(ID, LIVE) == frozenset({"192.0.2.1", "10.0.0.0/24"})
+    assert other.sets() == [ID, SetId("ip", "t", "empty")]
+    assert other.owned(SetId("ip", "t", "empty"), LiveSet(ID, "", handles=(1, 1))) == frozenset()
+
+
+def test_another_set_of_that_name_is_not_ours(tmp_path: Path) -> None:
+    record = Record(str(tmp_path / "record"), (4, 1))
+    record.put(ID, (3, 7), frozenset({"192.0.2.1"}))
+    assert record.owned(ID, LiveSet(ID, "ipv4_addr", handles=(4, 7))) is None
+    assert record.owned(ID, None) is None
+    record.save()
+    elsewhere = Record(str(tmp_path / "record"), (4, 2))
+    elsewhere.load()
+    assert elsewhere.sets() == []
+
+
+def test_what_says_the_same_is_not_written_again(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    record = Record(str(path), (4, 1))
+    record.put(ID, (3, 7), frozenset({"192.0.2.1"}))
+    record.save()
+    before = path.stat().st_ino
+    record.save()
+    assert path.stat().st_ino == before
+    record.remove()
+    assert not path.exists()
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_nothing(content: bytes) -> None:
+    import tempfile
+
+    with tempfile.NamedTemporaryFile() as file:
+        head = b"# netns-tools: elements that netns-addrset put into sets; namespace 4:1\n"
+        for text in (content, head + content):
+            Path(file.name).write_bytes(text)
+            record = Record(file.name, (4, 1))
+            record.load()
+            for id in record.sets():
+                assert record.owned(id, LIVE) is None or id.table

@@ -369,7 +369,8 @@ class _Checker:
             known = rule.fields.get(key.text, rule.free)
             below = f"{where}.{shortened(key.text)}" if where else shortened(key.text)
             if known is None:
-                hint = self.unknown_hint(key.text, rule, where)
+                full = len(self.problems) >= PROBLEMS_MAX
+                hint = "" if full else self.unknown_hint(key.text, rule, where)
                 self.refuse(
                     key, f"unknown key {shortened(key.text)!r}{f' in {where}' if where else ''}", hint
                 )

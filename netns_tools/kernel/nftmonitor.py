@@ -67,10 +67,10 @@ class NftMonitor:
                 return seen._replace(lost=True)
             if data is None:
                 return seen
-            seen = _look(data, seen)
+            seen = look(data, seen)
 
 
-def _look(data: Buffer, seen: Seen) -> Seen:
+def look(data: Buffer, seen: Seen) -> Seen:
     """``seen`` and what a datagram adds; its tables are changed in place."""
     generations, known, size = seen.generations, b"", 0
     for message in messages(data):

@@ -52,7 +52,7 @@ _SET_FLAG_NAMES = {
 _TABLE_FLAG_NAMES = {1: "dormant", 2: "owner", 4: "persist"}
 _KEY_TYPES = {7: "ipv4_addr", 8: "ipv6_addr"}  # enum datatypes of nft; the kernel only keeps the number
 _PURPOSE = "ask for the nftables of this network namespace"
-_TRIES = 10
+_TRIES = 50
 
 
 @dataclass(frozen=True, order=True)

@@ -193,4 +193,6 @@ def _read_answer(connection: socket.socket, path: str) -> Answer:
         if len(received) > _ANSWER_MAX:
             raise ConnectionError(f"its answer is longer than {_ANSWER_MAX} bytes")
     answer = json.loads(received)
-    return Answer(str(answer["text"]), int(answer["code"]))
+    if not isinstance(answer, dict) or not isinstance(answer.get("code"), int):
+        raise ValueError("what it said is no answer")
+    return Answer(str(answer.get("text", "")), answer["code"])

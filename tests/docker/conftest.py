@@ -163,21 +163,20 @@ class Docker:
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """A dockerd that takes connections and never answers."""
-        self._send(signal.SIGSTOP)
+        # Not SIGSTOP: nsenter, which waits for dockerd, would stop itself with it.
+        freeze = 'echo "$1" >/sys/fs/cgroup/daemon/cgroup.freeze'
+        self._run([*self._enter(), "sh", "-c", freeze, "sh", "1"])
         try:
             yield
         finally:
-            self._send(signal.SIGCONT)
+            self._run([*self._enter(), "sh", "-c", freeze, "sh", "0"])
 
     def _signal(self, number: signal.Signals) -> None:
         assert self._daemon is not None
-        self._send(number)
-        self._daemon.wait(SECONDS)
-        self._daemon = None
-
-    def _send(self, number: signal.Signals) -> None:
         pid = self._run([*self._enter(), "cat", "/run/docker.pid"]).strip()
         self._run([*self._enter(), "kill", f"-{number.name[3:]}", pid])
+        self._daemon.wait(SECONDS)
+        self._daemon = None
 
     # ---- what a test does with it
 

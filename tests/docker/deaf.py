@@ -42,7 +42,7 @@ class DeafProxy:
             while b"\r\n\r\n" not in request:
                 piece = connection.recv(65536)
                 if not piece:
-                    return
+                    break
                 request += piece
             if b"/events" in request.split(b"\r\n", 1)[0]:
                 self.swallowed += 1
@@ -53,4 +53,5 @@ class DeafProxy:
                 docker.sendall(request)
                 with docker.makefile("rb") as answer, connection.makefile("wb") as back:
                     shutil.copyfileobj(answer, back)
+        with contextlib.suppress(OSError):
             connection.shutdown(socket.SHUT_RDWR)

@@ -16,7 +16,7 @@ from netns_tools.errors import ConfigError, Problem
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from netns_tools.config.definition import Plain
+    from netns_tools.config.definition import KeyFields, Plain
     from netns_tools.config.keys import Key
     from netns_tools.paths import Paths
 
@@ -72,8 +72,8 @@ class NsType:
     """
 
     __slots__ = (
-        "cached", "config_required", "example", "keys", "kind", "name", "needs_devices", "needs_namespaces",
-        "options", "path", "requires", "steps", "summary",
+        "cached", "config_required", "example", "key_fields", "kind", "name", "needs_devices",
+        "needs_namespaces", "options", "path", "requires", "steps", "summary",
     )  # fmt: skip
 
     def __init__(self, name: str, kind: str, path: str, summary: str = "") -> None:
@@ -87,9 +87,16 @@ class NsType:
         self.requires: list[str] = []
         self.config_required = True
         self.steps: dict[str, list[list[str]]] = {}
-        self.keys: list[Key] = []
+        self.key_fields: list[KeyFields] = []
         self.example = ""
         self.cached = False
+
+    @property
+    def keys(self) -> list[Key]:
+        """The keys, made when somebody asks: netns-update and starts do not."""
+        from netns_tools.config.keys import Key
+
+        return [Key(*fields) for fields in self.key_fields]
 
 
 def load_nstype(nstype: str, paths: Paths) -> NsType:
@@ -239,11 +246,8 @@ def _build(nstype: str, path: str, plain: Plain, cached: bool = True) -> NsType:
     found.requires = list(requires)
     found.config_required = config_required
     found.steps = {step: [list(words) for words in commands] for step, commands in steps.items()}
-    if kind == DAEMON:
-        from netns_tools.config.keys import Key
-
-        found.keys = [Key(*fields) for fields in keys]
-        found.example = example
+    found.key_fields = keys
+    found.example = example
     found.cached = cached
     return found
 

@@ -16,7 +16,7 @@ from netns_tools.kernel import nftset
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
     from typing import Protocol
 
     from netns_tools.addrset.config import Settings
@@ -72,6 +72,7 @@ class Engine:
         self.last_error = ""
         self._stale: set[SetId] = set()
         self._unreadable: dict[SetId, str] = {}
+        self._outdated = False  # the record lists what has been taken out
 
     def configure(self, settings: Settings) -> None:
         """Take these settings; the next ``reconcile`` applies them."""
@@ -154,31 +155,34 @@ class Engine:
             self._apply(plans)
             if not self._stale:
                 break
-        self._save()
+        self.save(always=self._outdated)
+        self._outdated = False
 
     def _apply(self, plans: list[SetPlan]) -> None:
         by_table: dict[tuple[str, str], list[SetPlan]] = {}
         for plan in plans:
-            self._remember(plan)
+            live = self.live.get(plan.id)
+            if live is not None and plan.state == OK:
+                self._remember(plan, live)
             if plan.commands:
                 by_table.setdefault((plan.id.family, plan.id.table), []).append(plan)
             elif plan.id in self.states:
                 self._judge(plan)
-        if by_table:
-            self._save()
         for group in by_table.values():
             self._apply_table(group)
         for plan in plans:
             if plan.id not in self.states and plan.id not in self._stale:
                 self._depart(plan)
 
-    def _remember(self, plan: SetPlan) -> None:
-        """Write ahead what will be ours. What is taken out is ours until it is out."""
-        live = self.live.get(plan.id)
-        if live is None or plan.state != OK:
-            return
-        before = self.record.owned(plan.id, live) or frozenset()
-        self.record.put(plan.id, live.handles, plan.owned | before if plan.commands else plan.owned)
+    def _remember(self, plan: SetPlan, live: LiveSet) -> None:
+        """Note what is ours; what is about to be put in is written down before that happens."""
+        before = self.record.owned(plan.id, live)
+        if not plan.commands or before is None:
+            self.record.put(plan.id, live.handles, plan.owned if not plan.commands else frozenset())
+        if plan.added:
+            # Elements in a set with intervals are written together as others than they are listed as.
+            elements = plan.added if plan.written is None else plan.owned
+            self._write(lambda: self.record.add(plan.id, live.handles, elements))
 
     def _apply_table(self, plans: list[SetPlan]) -> None:
         """One transaction for all sets of a table; if it fails, one for each, so that one harms no other."""
@@ -223,6 +227,8 @@ class Engine:
         if live is not None and plan.id in self.states:
             self.record.put(plan.id, live.handles, plan.owned)
         if plan.id in self.states:
+            # Somebody else may put the same element in later: then it must not be listed as ours.
+            self._outdated |= bool(plan.removed) and not self.states[plan.id].target.zone.exclusive
             self._judge(plan)
 
     def _retry(self, plan: SetPlan, error: NetnsToolsError) -> None:
@@ -266,9 +272,13 @@ class Engine:
         else:
             self.journal.well(str(plan.id), f"set {plan.id} is kept true")
 
-    def _save(self) -> None:
+    def save(self, *, always: bool = True) -> None:
+        """Write down what we put into sets."""
+        self._write(lambda: self.record.save(always=always))
+
+    def _write(self, write: Callable[[], None]) -> None:
         try:
-            self.record.save()
+            write()
             self.journal.well("record", f"{self.record.path} is written")
         except OSError as error:
             self.journal.error(

@@ -5,7 +5,6 @@ from __future__ import annotations
 from netns_tools.addrset.engine import Engine
 from netns_tools.addrset.observed import Observed
 from netns_tools.addrset.record import Record, record_path
-from netns_tools.errors import NetnsToolsError
 from netns_tools.kernel import netns, nftset
 from netns_tools.kernel.nftmonitor import NftMonitor
 from netns_tools.kernel.nftset import Nft
@@ -50,6 +49,6 @@ def purge(name: str, paths: Paths, journal: Journal) -> list[str]:
 def _try(nft: Nft, command: dict[str, object], what: str) -> list[str]:
     try:
         nft.apply([command])
-    except NetnsToolsError as error:
-        return [f"{what}: {error.message}"]
+    except nftset.NftError as error:
+        return [] if error.errno == "missing" else [f"{what}: {error.message}"]
     return []

@@ -122,6 +122,7 @@ class AddressSets:
         if self._loop is not None:
             self._loop.remove_reader(self.watch.fileno())
             self._loop.remove_reader(self.monitor.fileno())
+            self.engine.save()
         if self.docker is not None:
             self.docker.stop()
         self.watch.close()
@@ -216,6 +217,7 @@ class AddressSets:
         self._loop.call_later(_SAFETY, self._look_again)
         self.watch.resync()
         self.engine.forget_all()
+        self.engine.save()
         self._ask_for_work()
 
     def _try_again(self) -> None:

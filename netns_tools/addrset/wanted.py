@@ -67,13 +67,12 @@ def links_of(zone: Zone, observed: Observed) -> list[int]:
 def wanted(target: Target, observed: Observed, containers: tuple[Container, ...] | None) -> Wanted:
     """What a set should hold; ``containers`` is None as long as nobody knows them."""
     zone = target.zone
-    elements: set[str] = set()
     ask = observed.networks if zone.networks else observed.hosts
-    for index in links_of(zone, observed):
-        elements.update(ask(index, target.family, temporary=zone.temporary))
+    indexes = links_of(zone, observed)
+    sources = [ask(index, target.family, temporary=zone.temporary) for index in indexes]
     complete = True
     if zone.containers:
         complete = containers is not None
         both = container_addresses(containers or (), zone.containers)
-        elements |= both[0] if target.family == 4 else both[1]
-    return Wanted(frozenset(elements), complete)
+        sources.append(both[0] if target.family == 4 else both[1])
+    return Wanted(frozenset().union(*sources), complete)

@@ -38,16 +38,42 @@ def test_another_set_of_that_name_is_not_ours(tmp_path: Path) -> None:
     assert elsewhere.sets() == []
 
 
-def test_what_says_the_same_is_not_written_again(tmp_path: Path) -> None:
+def test_what_is_about_to_be_put_in_is_known_before(tmp_path: Path) -> None:
+    """A line a change; and a set made anew, with other handles, has nothing of the old one."""
     path = tmp_path / "record"
     record = Record(str(path), (4, 1))
     record.put(ID, (3, 7), frozenset({"192.0.2.1"}))
-    record.save()
+    record.add(ID, (3, 7), ["192.0.2.2"])
     before = path.stat().st_ino
-    record.save()
+    record.add(ID, (3, 7), ["192.0.2.3"])
+    record.save(always=False)
     assert path.stat().st_ino == before
+    assert known(path) == {"192.0.2.1", "192.0.2.2", "192.0.2.3"}
+    record.put(ID, (3, 7), frozenset({"192.0.2.3"}))
+    record.save()
+    assert known(path) == {"192.0.2.3"}
+    record.put(ID, (3, 8), frozenset())
+    record.add(ID, (3, 8), ["192.0.2.9"])
+    assert known(path, (3, 8)) == {"192.0.2.9"}
     record.remove()
     assert not path.exists()
+
+
+def test_the_file_does_not_grow_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "record"
+    record = Record(str(path), (4, 1))
+    record.put(ID, (3, 7), frozenset())
+    for number in range(30_000):
+        record.add(ID, (3, 7), [f"10.0.{number // 256}.{number % 256}"])
+        record.save(always=False)
+    assert path.stat().st_size < 1 << 19
+
+
+def known(path: Path, handles: tuple[int, int] = (3, 7)) -> set[str]:
+    """What the next one will believe to be ours."""
+    record = Record(str(path), (4, 1))
+    record.load()
+    return set(record.owned(ID, LiveSet(ID, "ipv4_addr", handles=handles)) or ())
 
 
 @given(st.binary(max_size=300))

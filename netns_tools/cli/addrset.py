@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from netns_tools.cli.entry import run as run_program
-from netns_tools.cli.options import json_option, root_option, version_option
+from netns_tools.cli.options import json_option, names_of, root_option, version_option
 from netns_tools.errors import NetnsToolsError
 
 TYPE_CHECKING = False
@@ -38,6 +38,7 @@ def name_option(function: F) -> F:
         default="host",
         show_default=True,
         callback=_check_name,
+        shell_complete=names_of(_TYPE),
         help="The network namespace; 'host' is the one that the command runs in.",
     )(function)
 

@@ -85,11 +85,19 @@ def _complete_types(
 def _complete_names(
     context: click.Context, _parameter: click.Parameter, incomplete: str
 ) -> list[CompletionItem]:
+    return _names(context, context.params.get("nstype"), incomplete)
+
+
+def names_of(nstype: str) -> Callable[[click.Context, click.Parameter, str], list[CompletionItem]]:
+    """A ``shell_complete`` for the NAMEs of one type."""
+    return lambda context, _parameter, incomplete: _names(context, nstype, incomplete)
+
+
+def _names(context: click.Context, wanted: str | None, incomplete: str) -> list[CompletionItem]:
     from click.shell_completion import CompletionItem
 
     from netns_tools.cli.instances import Known
 
-    wanted = context.params.get("nstype")
     known = Known(_paths_of(context))
     names = {one.name for one in known.instances if wanted in (None, one.nstype)}
     names |= {HOST} if wanted in known.daemons else set()

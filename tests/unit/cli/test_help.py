@@ -11,7 +11,7 @@ import click
 import pytest
 
 from netns_tools import __version__
-from netns_tools.cli import completion, man, netnsctl, nft_save
+from netns_tools.cli import addrset, completion, man, netnsctl, nft_save
 from netns_tools.cli.roff import Page
 
 if TYPE_CHECKING:
@@ -30,7 +30,11 @@ def test_subcommand(machine: Machine, name: str) -> None:
     assert max(len(line) for line in result.out.splitlines()) <= 100
 
 
-@pytest.mark.parametrize("command", [netnsctl.command, nft_save.command], ids=["netnsctl", "netns-nft-save"])
+@pytest.mark.parametrize(
+    "command",
+    [netnsctl.command, nft_save.command, addrset.command],
+    ids=["netnsctl", "netns-nft-save", "netns-addrset"],
+)
 def test_program(machine: Machine, command: click.Command) -> None:
     for option in ("--help", "-h"):
         result = machine.run_bare(option, command=command)
@@ -83,6 +87,17 @@ def test_completed_values(
     monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
     out = machine.run_bare().out
     assert [line.partition(",")[2] for line in out.splitlines()] == expected
+
+
+def test_completed_names_of_a_daemon(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine.veth("alpha")
+    machine.write("addrset-blue.yaml", "")
+    words = f"netns-addrset status --root {machine.root} --name "
+    monkeypatch.setenv("_NETNSCTL_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", words)
+    monkeypatch.setenv("COMP_CWORD", str(words.count(" ")))
+    out = machine.run_bare(command=addrset.command).out
+    assert [line.partition(",")[2] for line in out.splitlines()] == ["blue", "host"]
 
 
 def test_man_pages(machine: Machine, tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import asdict, dataclass
 
+from netns_tools.config import daemonfile
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from netns_tools.config.layers import Config
@@ -64,9 +66,8 @@ def facts_of(config: Config, paths: Paths) -> Facts:
 
 def facts_of_daemon(nstype: str, name: str, paths: Paths) -> Facts:
     """The facts of a daemon's instance: which file it reads; what is in there changes no unit."""
-    files = [f"{paths.conf}/{stem}.yaml" for stem in (f"{nstype}-{name}", nstype)]
-    sources = [path.removeprefix(paths.root) for path in files if os.path.exists(path)]
-    return Facts("none", (), (), tuple(sources[:1]))
+    found = [path for path in daemonfile.candidates(nstype, name, paths) if os.path.exists(path)]
+    return Facts("none", (), (), tuple(path.removeprefix(paths.root) for path in found[:1]))
 
 
 def _distinct(config: Config, options: list[str]) -> tuple[str, ...]:

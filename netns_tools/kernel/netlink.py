@@ -96,6 +96,7 @@ class EventSocket:
     """
 
     def __init__(self, protocol: int, groups: int, purpose: str) -> None:
+        self._purpose = purpose
         try:
             self._socket = socket.socket(
                 socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK, protocol
@@ -142,7 +143,7 @@ class EventSocket:
             except OSError as error:
                 if error.errno == errno.ENOBUFS:
                     raise Overrun from None
-                raise
+                raise _unavailable(self._purpose, error) from None
             if sender[0] != 0:
                 continue  # a process may send as well; only the kernel is believed
             if size > _DATAGRAM:
@@ -158,7 +159,7 @@ class EventSocket:
                 return
             except OSError as error:
                 if error.errno != errno.ENOBUFS:
-                    raise
+                    raise _unavailable(self._purpose, error) from None
 
 
 class Requester:

@@ -123,11 +123,15 @@ class Nft:
 
         Raises ``NetnsToolsError`` for anything else.
         """
+        missed = False
         for _ in range(_TRIES):
             table = self._table(id)
             found = self._header(id) if table else None
             if table is None or found is None:
-                return None
+                if missed:
+                    return None
+                missed = True  # maybe for a moment: the kernel looks without a lock while others commit
+                continue
             found.handles = (table.handles[0], found.handles[1])
             found.table_flags = table.table_flags
             if found.type == "map":

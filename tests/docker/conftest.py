@@ -24,42 +24,46 @@ IMAGE = "netns-tools:1"
 
 SECONDS = 60
 
-# Before the cgroup namespace: what it shows as its root is the cgroup that the process is in.
+# A cgroup of its own becomes the root of a cgroup namespace. Then all leave that root for a
+# cgroup below: with processes in it, runc could not pass on its controllers (cgroups(7)).
 _OUTER = r"""
 set -eu
-mount -t tmpfs -o mode=755 netns-tools-docker /mnt
-mkdir /mnt/root /mnt/cgroup
-mount -t cgroup2 cgroup2 /mnt/cgroup
-mkdir "/mnt/cgroup/$1"
-echo $$ >"/mnt/cgroup/$1/cgroup.procs"
-umount /mnt/cgroup
-exec unshare --net --uts --ipc --cgroup --mount --propagation private --pid --fork --kill-child=KILL \
-    sh -c "$2" sh "$3"
+mount -t cgroup2 cgroup2 /mnt
+mkdir "/mnt/$1"
+echo $$ >"/mnt/$1/cgroup.procs"
+umount /mnt
+exec unshare --cgroup sh -euc '
+mount -t cgroup2 cgroup2 /mnt
+mkdir /mnt/daemon
+echo $$ >/mnt/daemon/cgroup.procs
+umount /mnt
+exec unshare --net --uts --ipc --mount --propagation private --pid --fork --kill-child=KILL sh -c "$1" sh "$2"
+' sh "$2" "$3"
 """
 
-# pivot_root(2), which runc needs, works only where / is a mount point, which it is not in a
-# chroot: / is mounted once more, as /mnt/root. What dockerd and containerd write outside of
-# their own directories (/etc/docker, /opt/containerd) goes into an overlay and a tmpfs. The
-# first process reaps the shims that a killed dockerd leaves.
+# What dockerd and containerd write outside of their own directories (/etc/docker,
+# /opt/containerd) goes into an overlay and a tmpfs. The first process reaps the shims that a
+# killed dockerd leaves.
 _INNER = r"""
 set -eu
-mount --rbind / /mnt/root
-cd /mnt/root
-exec chroot . sh -euc '
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
-mkdir /sys/fs/cgroup/daemon
-echo $$ >/sys/fs/cgroup/daemon/cgroup.procs
 mount -t tmpfs -o mode=755 netns-tools-docker /run
 mkdir /run/etc /run/etc-work
 mount -t overlay -o lowerdir=/etc,upperdir=/run/etc,workdir=/run/etc-work overlay /etc
 mount -t tmpfs -o mode=755 netns-tools-docker /opt
+# dockerd runs itself without its environment: the loader must find the libraries without it.
+if [ -n "${LD_LIBRARY_PATH-}" ]; then
+    mkdir -p /etc/ld.so.conf.d
+    printf '%s\n' "$LD_LIBRARY_PATH" | tr : '\n' >/etc/ld.so.conf.d/00-docker.conf
+    [ ! -d /var/cache/ldconfig ] || mount -t tmpfs -o mode=700 netns-tools-docker /var/cache/ldconfig
+    ldconfig
+fi
 mount -t tmpfs -o mode=711 netns-tools-docker "$1"
 ip link set lo up
 echo ready
 exec tini -s -- sleep infinity
-' sh "$1"
 """
 
 _counter = itertools.count(1)

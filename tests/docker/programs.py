@@ -29,7 +29,11 @@ def programs() -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     with (CACHE / "docker.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not _works(directory):
+        try:
+            if not directory.is_dir():
+                raise NoDockerError("it is not there yet")
+            _try(directory)
+        except NoDockerError:
             for stale in (*CACHE.glob("docker-*"), *CACHE.glob(".docker-*")):
                 shutil.rmtree(stale)
             with tempfile.TemporaryDirectory(prefix=".docker-", dir=CACHE) as work:
@@ -43,24 +47,20 @@ def environment(directory: Path) -> dict[str, str]:
     """The environment in which the unpacked programs find each other and their libraries."""
     own = ":".join(f"{directory}/{place}" for place in ("usr/sbin", "usr/bin", "sbin", "bin"))
     found = {"PATH": f"{own}:{ROOT_ENVIRONMENT['PATH']}"}
-    for name, pattern in (
-        ("LD_LIBRARY_PATH", "usr/lib/*-linux-gnu*"),
-        ("XTABLES_LIBDIR", "usr/lib/*/xtables"),
+    for name, patterns in (
+        ("LD_LIBRARY_PATH", ("lib/*-linux-gnu*", "usr/lib/*-linux-gnu*")),
+        ("XTABLES_LIBDIR", ("usr/lib/*/xtables",)),
     ):
-        places = [str(place) for place in directory.glob(pattern)]
+        places = [str(place) for pattern in patterns for place in directory.glob(pattern)]
         if places:
             found[name] = ":".join(places)
     return {**ROOT_ENVIRONMENT, **found}
 
 
-def _works(directory: Path) -> bool:
-    """Whether all is there: a library that the machine had may have been removed since."""
-    try:
-        for program in ("dockerd", "docker", "containerd", "runc", "iptables"):
-            _run([program, "--version"], environment(directory))
-    except NoDockerError:
-        return False
-    return directory.is_dir()
+def _try(directory: Path) -> None:
+    """Raise ``NoDockerError`` unless all is there; a library that the machine had may have been removed."""
+    for program in ("dockerd", "docker", "containerd", "runc", "iptables", "ip6tables"):
+        _run([program, "--version"], environment(directory))
 
 
 def _unpack(packages: list[str], work: Path, made: Path) -> None:
@@ -90,8 +90,7 @@ def _unpack(packages: list[str], work: Path, made: Path) -> None:
         link = made / "usr/sbin" / name
         if (made / "usr/sbin/xtables-nft-multi").exists() and not os.path.lexists(link):
             link.symlink_to("xtables-nft-multi")
-    if not _works(made):
-        raise NoDockerError(f"Docker of {', '.join(packages)} does not run when it is unpacked only")
+    _try(made)
 
 
 def _run(words: list[str], environment: dict[str, str] = ROOT_ENVIRONMENT) -> str:

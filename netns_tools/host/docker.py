@@ -237,13 +237,14 @@ class DockerWatch:
     def _wire(self, deadline: float | None) -> Iterator[_Wire]:
         """A connection that ``stop`` can cut."""
         with _Wire(deadline) as wire:
+            wire.settimeout(LIST_SECONDS)
+            wire.connect(self._socket)
+            # Only now: what is not connected yet cannot be shut down.
             with self._state:
                 if self._stopping:
                     raise _AnswerError("the watch has ended")
                 self._wires.add(wire)
             try:
-                wire.settimeout(LIST_SECONDS)
-                wire.connect(self._socket)
                 yield wire
             finally:
                 with self._state:

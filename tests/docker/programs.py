@@ -22,6 +22,10 @@ class NoDockerError(Exception):
 def programs() -> Path:
     """A directory with the unpacked packages; made under a lock and moved into place whole."""
     packages = ["docker.io", "busybox-static"]
+    try:
+        _run(["apt-cache", "show", *packages])
+    except NoDockerError:
+        _run(["apt-get", "update", "-qq"])  # there are no package lists yet
     if _run(["apt-cache", "--names-only", "search", "^docker-cli$"]).strip():
         packages.append("docker-cli")  # a package of its own since Debian 13
     version = _run(["apt-cache", "policy", *packages])
@@ -80,7 +84,7 @@ def _unpack(packages: list[str], work: Path, made: Path) -> None:
     try:
         _run([*words, *options, *packages])
     except NoDockerError:
-        # The package lists may be missing or old.
+        # The package lists may be old.
         _run(["apt-get", "update", "-qq"])
         _run([*words, *options, *packages])
     for package in archives.glob("*.deb"):

@@ -335,6 +335,7 @@ def test_events_that_change_no_address_are_passed_over(server: Server, watch: Wa
             {"Type": "volume", "Action": "mount"},
         ):
             connection.sendall(json.dumps(event).encode() + b"\n")
+            time.sleep(0.05)  # or several would lead to one list
         connection.sendall(b"\r\n\n")
         told.clear()
         stays_silent(connection)
@@ -351,9 +352,27 @@ def test_events_that_change_no_address_are_passed_over(server: Server, watch: Wa
 
 def test_a_lost_event_is_mended_within_two_seconds(server: Server, watch: Watch) -> None:
     watch.docker.start()
-    watch.until(lambda: watch.names() == [])
+    # The lists of the start are over.
+    eventually(lambda: bool(server.lists) and time.monotonic() - server.lists[-1] > 0.2)
     server.list = plain(body(entry("web")))
     watch.until(lambda: watch.names() == ["web"], 2)
+
+
+def test_an_event_without_an_end_is_not_collected(server: Server, watch: Watch) -> None:
+    server.events = HOSTILE_EVENTS["endless line"]
+    watch.docker.start()
+    eventually(lambda: server.streams >= 2)  # the watch has ended the first
+
+
+def test_the_end_of_docker_is_seen_at_once(watch: Watch, server: Server) -> None:
+    watch.docker.start()
+    eventually(lambda: bool(server.lists) and time.monotonic() - server.lists[-1] > 0.2)
+    Path(server.path).rename(f"{server.path}.gone")
+    began = time.monotonic()
+    server.cut()
+    watch.until(lambda: not watch.docker.connected)
+    assert time.monotonic() - began < 0.5
+    Path(f"{server.path}.gone").rename(server.path)
 
 
 def test_podman_sends_the_head_with_the_first_event(server: Server, watch: Watch) -> None:

@@ -24,6 +24,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "steps": {"", "config", "kernel", "host"},
     "units": {"", "config", "steps", "host"},
     "addrset": {"", "config", "kernel", "host"},
+    "natmap": {"", "config", "kernel", "host"},
     "cli": {"", "config", "check", "steps", "units", "addrset", "kernel", "host"},
 }
 

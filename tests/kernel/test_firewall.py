@@ -103,6 +103,26 @@ def test_no_end_is_put_into_a_namespace_whose_firewall_is_not_loaded(host: FakeH
     assert set(host.links("demo")) == set(host.links("router")) == {"lo"}
 
 
+def test_a_link_waits_for_rules_that_are_being_loaded(host: FakeHost) -> None:
+    """systemctl start of a link and a firewall is two requests; the second may overtake the first."""
+    host.configure("veth-demo.conf", VETH)
+    host.configure("nft-demo.rules", RULES)
+    host.name_up("demo")
+    host.step("nft", "demo", "up", "outside")
+    link = host.spawn(host.netnsinit, "veth", "demo", "up", "outside", stderr=-1)
+    try:
+        while not host.run("pgrep", "-P", str(link.pid), "-x", "sleep", check=False).stdout:
+            assert link.poll() is None, link.stderr and link.stderr.read()
+        assert "ve-demo0" not in host.links()
+        host.step("nft", "demo", "up", "inside")
+        _, said = link.communicate(timeout=20)
+        assert (link.returncode, said) == (0, "")
+        assert "ve-demo0" in host.links()
+    finally:
+        link.kill()
+        link.communicate()
+
+
 def test_bad_rules_at_a_restart_close_a_namespace_that_runs(host: FakeHost) -> None:
     host.configure("veth-demo.conf", VETH)
     host.configure("nft-demo.rules", "table inet filter { }\n")

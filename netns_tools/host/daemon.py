@@ -7,6 +7,7 @@ hangs feeds no watchdog, and systemd starts it anew.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import traceback
@@ -19,6 +20,7 @@ from netns_tools.host.notify import Notifier
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
     from typing import Any, Protocol
 
     from netns_tools.paths import Paths
@@ -38,7 +40,9 @@ if TYPE_CHECKING:
             """End; what was applied stays."""
 
         def reload(self) -> Answer:
-            """Take the configuration anew and apply it; a bad one changes nothing."""
+            """Take the configuration anew and apply it. Raises ``NetnsToolsError`` if it is refused:
+            then nothing has changed. That something in it could not be done is for the answer to say.
+            """
 
         def answer(self, command: str) -> Answer:
             """Answer a command of the control socket."""
@@ -74,10 +78,11 @@ class Daemon:
         self._control = ControlServer(self._answer)
         self._extra: set[str] = set()
         self._status = ""
-        self._tasks: set[asyncio.Task[Answer]] = set()
+        self._tasks: set[asyncio.Task[object]] = set()
 
     def run(self) -> int:
         """Run; the exit code. The caller holds the lock."""
+        faulthandler.enable()  # systemd ends what hangs by SIGABRT: the journal should say where it hung
         return asyncio.run(self._run())
 
     async def _run(self) -> int:
@@ -108,6 +113,8 @@ class Daemon:
         if self._notifier.watchdog and self.service.is_well():
             self._notifier.send("WATCHDOG=1")
         self.tell_status()
+        if not all(map(self._control.is_found, {self.path, *self.service.sockets()})):
+            self._begin(self._listen_again())
 
     def tell_status(self) -> None:
         """Tell systemd the state in a line, when it is another one."""
@@ -115,6 +122,17 @@ class Daemon:
         if status != self._status:
             self._status = status
             self._notifier.send(f"STATUS={status}")
+
+    async def _listen_again(self) -> None:
+        """Somebody removed a socket: without it a daemon that works seems not to run."""
+        try:
+            with contextlib.suppress(OSError):
+                os.makedirs(os.path.dirname(self.path), 0o755, exist_ok=True)
+            await self._control.listen(self.path)
+            self.journal.well(self.path, f"listening on {self.path}")
+        except NetnsToolsError as error:
+            self.journal.error(f"{error.message}; {error.hint}", subject=self.path)
+        await self._listen()
 
     async def _listen(self) -> None:
         """Listen where the configuration says, and no longer where it said before."""
@@ -148,18 +166,22 @@ class Daemon:
             return Answer(f"error: internal error: {type(error).__name__}: {error}", 1)
 
     async def _reload(self) -> Answer:
-        answer = self.service.reload()
-        if answer.code == 0:
-            await self._listen()
-            self.journal.info("configuration reloaded")
-        else:
-            self.journal.error(f"configuration not reloaded, the old one stays in force\n{answer.text}")
+        try:
+            answer = self.service.reload()
+        except NetnsToolsError as error:
+            self.journal.error(f"configuration not reloaded, the old one stays in force\n{error.render()}")
+            raise
+        await self._listen()
+        self.journal.info("configuration reloaded")
         self.tell_status()
         return answer
 
     def _hangup(self) -> None:
         """SIGHUP: reload, as a task that nobody waits for."""
-        task = asyncio.get_running_loop().create_task(self._answer("reload"))
+        self._begin(self._answer("reload"))
+
+    def _begin(self, work: Coroutine[Any, Any, object]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

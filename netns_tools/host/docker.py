@@ -12,6 +12,7 @@ import json
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.client import HTTPException, HTTPResponse
@@ -136,6 +137,7 @@ class DockerWatch:
 
     def _keep_listing(self) -> None:
         pauses = _pauses()
+        took: deque[float] = deque(maxlen=3)
         while self._await_turn():
             began = time.monotonic()
             try:
@@ -146,9 +148,11 @@ class DockerWatch:
                 pause = next(pauses)
             else:
                 pauses = _pauses()
-                pause = max(_EVERY, _SHARE * (time.monotonic() - began))
+                took.append(time.monotonic() - began)
+                # One that was slow by chance, as the first after a start of Docker, does not count.
+                pause = max(_EVERY, _SHARE * min(took) if len(took) == took.maxlen else 0.0)
                 # In a storm of events Docker gets as much time for its own work as lists cost it.
-                self._rest(time.monotonic() - began)
+                self._rest(took[-1])
             self._await_wish(pause)
 
     def _fetch(self) -> bytes:

@@ -31,9 +31,13 @@ bench: ## measure starts and stops against a floor (as root, three minutes)
 		python3 python3-click python3-jinja2 python3-nftables python3-yaml
 	@/usr/bin/python3 -B bench/bench.py $(BENCH)
 
+bench-addrset: ## measure how soon a set follows an address (as root, a minute)
+	@sh make/packages iproute2 nftables python3 python3-click python3-nftables python3-yaml
+	@/usr/bin/python3 -B bench/addrset.py $(BENCH)
+
 demo: ## see it work in a throwaway machine, in a minute (as root)
 	@sh make/packages systemd systemd-container mmdebstrap debian-archive-keyring curl iproute2 iputils-ping netbase nftables \
 		python3 python3-click python3-jinja2 python3-nftables python3-yaml
 	@/usr/bin/python3 -B demo/walkthrough.py
 
-.PHONY: all help install install_configs uninstall check bench demo
+.PHONY: all help install install_configs uninstall check bench bench-addrset demo

@@ -7,6 +7,7 @@ first one that does not do what it says ends the demo with a failure.
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 import textwrap
 import time
@@ -36,6 +37,13 @@ WorkingDirectory=/usr/share/common-licenses
 ExecStart=/usr/bin/python3 -m http.server 8000
 """
 
+ADDRSET_DEMO = """\
+own_table: yes
+interfaces:
+  - name: ve-*
+    nftables_zone: inside
+"""
+
 NEXT = """\
 What to try next, on a machine that you want to keep:
 
@@ -45,6 +53,7 @@ What to try next, on a machine that you want to keep:
     sudo netnsctl plan veth NAME # what would a start do?
     sudo netns-update            # after a new configuration file
     sudo systemctl enable --now netns-veth@NAME netns-nft@NAME
+    sudo netnsctl types addrset  # sets that follow addresses, on the host too: netns-addrset@host
 
 README.md has the tutorial; 'sudo make uninstall' takes everything away again but your configuration.
 """
@@ -75,6 +84,19 @@ class Walkthrough:
         self._say(meaning)
         print(_styled(f"  # {command}", "1"), flush=True)
         done = self.machine.run(command, check=False)
+        self._judge(command, done, wants, fails)
+
+    def show_soon(self, meaning: str, command: str, *, wants: str) -> None:
+        """Show a command that prints ``wants`` now or within a moment: somebody else works for it."""
+        self._say(meaning)
+        print(_styled(f"  # {command}", "1"), flush=True)
+        self.machine.wait_until(
+            lambda: wants in self.machine.run(command).stdout, what=f"{wants} in {command}"
+        )
+        self._judge(command, self.machine.run(command), wants)
+
+    @staticmethod
+    def _judge(command: str, done: subprocess.CompletedProcess[str], wants: str, fails: bool = False) -> None:
         output = done.stdout + done.stderr
         if output.strip():
             print(_styled(textwrap.indent(output.rstrip(), "    "), "2"), flush=True)
@@ -169,9 +191,26 @@ def walk(demo: Walkthrough) -> None:
         "On the host itself nothing listens.", "curl --silent --show-error http://127.0.0.1:8000/", fails=True
     )
 
-    demo.chapter("6. Nothing is left")
+    demo.chapter("6. A set that follows addresses")
+    demo.file(
+        "Rules may name a set in place of addresses. This one has those of the cable's end in the namespace.",
+        "/etc/conf.d/netns/addrset-demo.yaml",
+        ADDRSET_DEMO,
+    )
+    demo.show("What would be done?", "netns-addrset plan --name demo", wants="add element")
+    demo.show("Start it.", "netns-update -q && systemctl start netns-addrset@demo")
+    list_set = "ip netns exec demo nft list set inet netns_addrset_demo inside_ips"
+    demo.show("It has the address,", list_set, wants="elements = { 10.0.0.2 }")
+    demo.show("and when another one is added", "ip -n demo address add 10.0.0.3/24 dev ve-demo1")
+    demo.show_soon("it has that a millisecond later.", list_set, wants="10.0.0.2, 10.0.0.3")
+    demo.show("Somebody empties it:", list_set.replace("list", "flush", 1))
+    demo.show_soon("it is filled again.", list_set, wants="10.0.0.2, 10.0.0.3")
+    demo.show("It says so too.", "netns-addrset status --name demo", wants="inside_ips: ok")
+
+    demo.chapter("7. Nothing is left")
     demo.show(
-        "Stopping the cable stops the service that needs it.", "systemctl stop netns-veth@demo netns-nft@demo"
+        "Stopping the cable stops the service that needs it.",
+        "systemctl stop netns-veth@demo netns-nft@demo netns-addrset@demo",
     )
     demo.show_gone("No namespace,", "ip netns list")
     demo.show_gone("no device,", "ip -br link show type veth")

@@ -68,6 +68,7 @@ class Engine:
         self.applies = 0
         self.errors = 0
         self.foreign_changes = 0
+        self.repairs = 0  # of those, the ones after which a set was not as we had left it
         self.last_change = 0.0  # seconds since the epoch
         self.last_error = ""
         self._stale: set[SetId] = set()
@@ -140,7 +141,9 @@ class Engine:
         for id in stale:
             self._unreadable.pop(id, None)
             try:
-                self.live[id] = self.nft.read(id)
+                before, now = self.live.get(id), self.nft.read(id)
+                self.live[id] = now
+                self.repairs += before is not None and not _is_alike(before, now)
             except NetnsToolsError as error:
                 self.live.pop(id, None)
                 self._unreadable[id] = error.message
@@ -286,6 +289,11 @@ class Engine:
                 "the sets are kept true, but after a restart nobody knows what in them is ours",
                 subject="record",
             )
+
+
+def _is_alike(one: LiveSet, other: LiveSet | None) -> bool:
+    """Whether it is the same set with the same elements."""
+    return other is not None and one.handles == other.handles and one.elements.keys() == other.elements.keys()
 
 
 def _kind(command: dict[str, object]) -> Iterable[str]:

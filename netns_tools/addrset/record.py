@@ -2,8 +2,9 @@
 
 A set is known by the kernel's handles of its table and itself, so that a set which somebody made
 anew under the old name is not taken for the one that we filled. A line is a set with its handles
-and elements; later lines of a set add to it. That an element is listed which has long been taken
-out does no harm: what counts is in the set as well.
+and elements, and a full stop, without which it is a piece of a line and counts for nothing; later
+lines of a set add to it. That an element is listed which has long been taken out does no harm:
+what counts is in the set as well.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 
+from netns_tools.addrset import ranges
 from netns_tools.kernel.nftset import SetId
 
 TYPE_CHECKING = False
@@ -83,8 +85,14 @@ class Record:
             self.save()
             self._listed[id] = handles
         text = _line(id, handles, elements)
-        with open(self.path, "a", encoding="utf-8") as file:
-            file.write(text)
+        try:
+            if not os.path.exists(self.path):
+                self.save()
+            with open(self.path, "a", encoding="utf-8") as file:
+                file.write(text)
+        except OSError:
+            self._listed = {}  # the file may end with a piece of a line: nothing may follow that
+            raise
         self._growth += len(text)
 
     def save(self, *, always: bool = True) -> None:
@@ -95,6 +103,7 @@ class Record:
         listed = {id: handles for id, (handles, _) in self._sets.items()}
         if not always and listed == self._listed and self._growth < _GROWTH_MAX:
             return
+        os.makedirs(os.path.dirname(self.path), 0o755, exist_ok=True)
         temporary = f"{self.path}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
@@ -114,11 +123,16 @@ class Record:
 
 
 def _line(id: SetId, handles: Handles, elements: Iterable[str]) -> str:
-    return f"{id} {handles[0]} {handles[1]} {' '.join(elements)}\n"
+    return f"{id} {handles[0]} {handles[1]} {' '.join(elements)} .\n"
 
 
 def _parse(line: str) -> tuple[SetId, Handles, frozenset[str]] | None:
     words = line.split()
-    if len(words) < 5 or not (words[3].isdecimal() and words[4].isdecimal()):
+    if len(words) < 6 or words[-1] != "." or not (words[3].isdecimal() and words[4].isdecimal()):
         return None
-    return SetId(*words[:3]), (int(words[3]), int(words[4])), frozenset(words[5:])
+    try:
+        for text in words[5:-1]:
+            ranges.parse(text)
+        return SetId(*words[:3]), (int(words[3]), int(words[4])), frozenset(words[5:-1])
+    except ValueError:
+        return None

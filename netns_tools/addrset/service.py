@@ -37,7 +37,7 @@ _SHARE = 4
 _FIGHTS = 20
 """Repairs of what others do to our sets before it is taken for a fight, and slowed down."""
 
-_TRUCE = 0.5
+_TRUCE = 0.3
 """Seconds between repairs in a fight; every tenth of a minute without one ends it."""
 
 _RETRY = 5.0
@@ -129,12 +129,12 @@ class AddressSets:
         self.monitor.close()
 
     def reload(self) -> Answer:
-        """Take the configuration anew and apply it; a bad one leaves everything as it was."""
+        """Take the configuration anew and apply it; a bad one leaves everything as it was, and raises."""
         try:
             settings = load_settings(self.name, self.paths)
         except NetnsToolsError as error:
             self.reload_error = error.render()
-            return Answer(self.reload_error, error.exit_code)
+            raise
         self.reload_error = ""
         self.settings = settings
         self.engine.configure(settings)
@@ -202,9 +202,6 @@ class AddressSets:
 
     def _rules_changed(self) -> None:
         if self.engine.notice(self.monitor.read()):
-            now = time.monotonic()
-            self._fight = max(0.0, self._fight - (now - self._fight_seen) * 2) + 1
-            self._fight_seen = now
             self._ask_for_work()
 
     def _containers_changed(self) -> None:
@@ -262,7 +259,11 @@ class AddressSets:
         began = time.monotonic()
         if self.docker is not None:
             self.engine.containers = self.docker.containers
+        repairs = self.engine.repairs
         self.engine.reconcile()
         self._due = 0.0
         self._ended = time.monotonic()
         self._pause = max(_CALM, _SHARE * (self._ended - began))
+        if self.engine.repairs > repairs:
+            self._fight = max(0.0, self._fight - (began - self._fight_seen) * 2) + 1
+            self._fight_seen = began

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _TYPE = "addrset"
 
+_OTHERS = 10.0
+"""Seconds that ``run`` waits for somebody who has the lock at this moment and does not answer."""
+
 
 def _check_name(_context: click.Context, _parameter: click.Parameter, value: str) -> str:
     from netns_tools.names import nsname_problem
@@ -78,14 +81,24 @@ def run_command(*, once: bool, name: str, paths: Paths) -> int:
       netns-addrset run --once
       netns-addrset run --name blue
     """
+    import time
+
+    from netns_tools.host.control import ask
+    from netns_tools.host.daemon import socket_path
     from netns_tools.host.lock import Held
 
-    try:
-        return _run(name, paths, once=once)
-    except Held:
-        if not once:
-            raise
-    return _print_answer(_ask(name, paths, "apply", timeout=60))
+    deadline = time.monotonic() + _OTHERS
+    while True:
+        try:
+            return _run(name, paths, once=once)
+        except Held:
+            # Who has the lock is a daemon that answers, or one that starts, or a run --once, soon over.
+            answer = ask(socket_path(_TYPE, name, paths), "apply" if once else "ping", timeout=60)
+            if answer and once:
+                return _print_answer(answer)
+            if answer or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)
 
 
 def _run(name: str, paths: Paths, *, once: bool) -> int:

@@ -46,6 +46,7 @@ def run(command: click.Command, prog: str, args: Sequence[str] | None = None) ->
 
 def status_of(command: click.Command, prog: str, args: Sequence[str] | None = None) -> int:
     """Run a click command and say with which exit code the process should end."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:  # a file name may hold bytes that the terminal's encoding has not
@@ -58,6 +59,22 @@ def status_of(command: click.Command, prog: str, args: Sequence[str] | None = No
         if os.environ.get("NETNS_TOOLS_TRACEBACK") and not isinstance(error, SystemExit):
             raise
         return _explain(error)
+
+
+def _open_standard_streams() -> None:
+    """Replace standard streams that the caller closed: else a file of ours would get their number."""
+    for name, descriptor, mode in (("stdin", 0, "r"), ("stdout", 1, "w"), ("stderr", 2, "w")):
+        if getattr(sys, name) is None and _is_closed(descriptor):
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+            setattr(sys, name, open(descriptor, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+
+
+def _is_closed(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return True
+    return False
 
 
 def _explain(error: BaseException) -> int:

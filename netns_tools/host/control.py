@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 REQUEST_MAX = 4096
 """Longest request, in bytes."""
 
-_CLIENTS_MAX = 32
+_CLIENTS_MAX = 128  # more than are accepted at once (the backlog, 100): each is heard before it is the oldest
 _IDLE = 10.0  # seconds that a client may take for a request, or to read a piece of the answer
 _ANSWER_MAX = 64 << 20  # of an answer that our own command reads; a status of 100,000 elements has 4 MB
 
@@ -37,17 +37,23 @@ class Answer:
 
 
 class ControlServer:
-    """Listens on one or more sockets, mode 0660. Clients that are slow, silent or endless lose their line."""
+    """Listens on one or more sockets, mode 0660.
+
+    Clients that are slow, silent or endless lose their line; if there are too many, the one that
+    has been silent for the longest time makes room.
+    """
 
     def __init__(self, handle: Callable[[str], Awaitable[Answer]]) -> None:
         self._handle = handle
         self._servers: dict[str, tuple[asyncio.Server, int]] = {}
-        self._clients = 0
+        self._clients: dict[asyncio.StreamWriter, None] = {}  # the last one was heard most recently
 
     async def listen(self, path: str) -> None:
         """Listen on ``path`` too, unless somebody else does. Raises ``NetnsToolsError``."""
-        if path in self._servers:
+        if self.is_found(path):
             return
+        if path in self._servers:
+            self.close(path)
         _clear(path)
         try:
             listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -68,8 +74,13 @@ class ControlServer:
         server, inode = self._servers.pop(path)
         server.close()
         with contextlib.suppress(OSError):
-            if os.lstat(path).st_ino == inode:
+            if _is_at(path, inode):
                 os.unlink(path)
+
+    def is_found(self, path: str) -> bool:
+        """Whether a client finds us at ``path``: nobody removed or replaced the socket."""
+        _, inode = self._servers.get(path, (None, -1))
+        return _is_at(path, inode)
 
     def close_all(self) -> None:
         """Listen nowhere any more."""
@@ -77,19 +88,22 @@ class ControlServer:
             self.close(path)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._clients >= _CLIENTS_MAX:
-            writer.transport.abort()
-            return
-        self._clients += 1
+        if len(self._clients) >= _CLIENTS_MAX:
+            oldest = next(iter(self._clients))
+            del self._clients[oldest]
+            oldest.transport.abort()
+        self._clients[writer] = None
         try:
             while await self._one(reader, writer):
-                pass
+                if self._clients.pop(writer, True) is None:
+                    self._clients[writer] = None
+                await asyncio.sleep(0)  # one who asks without end lets others have their turn
             writer.close()
             await asyncio.wait_for(writer.wait_closed(), _IDLE)
         except OSError:
             pass
         finally:
-            self._clients -= 1
+            self._clients.pop(writer, None)
             writer.transport.abort()
 
     async def _one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
@@ -141,6 +155,13 @@ def _clear(path: str) -> None:
         )
     with contextlib.suppress(OSError):
         os.unlink(path)
+
+
+def _is_at(path: str, inode: int) -> bool:
+    try:
+        return os.lstat(path).st_ino == inode
+    except OSError:
+        return False
 
 
 def _is_alive(path: str) -> bool:

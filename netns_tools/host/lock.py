@@ -32,7 +32,9 @@ class Lock:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             os.makedirs(os.path.dirname(self.path), 0o755, exist_ok=True)
-            descriptor = os.open(self.path, flags, 0o644)
+            # Who can open it can lock it, and so keep us from starting: root alone.
+            descriptor = os.open(self.path, flags, 0o600)
+            os.fchmod(descriptor, 0o600)
         except OSError as error:
             hint = "run it as root" if isinstance(error, PermissionError) else ""
             raise NetnsToolsError(

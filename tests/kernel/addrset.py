@@ -44,11 +44,21 @@ class AddrSet:
         self.log = Path("/dev/null")
 
     def command(
-        self, *words: str, check: bool = True, environment: dict[str, str] | None = None
+        self,
+        *words: str,
+        check: bool = True,
+        environment: dict[str, str] | None = None,
+        closed: str = "",
     ) -> subprocess.CompletedProcess[str]:
-        """One of the commands, ``plan`` for instance."""
-        return self.host.run(
-            *ADDRSET, *words, "--name", self.name, check=check, env=_environment(environment), cwd="/"
+        """One of the commands, ``plan`` for instance; ``closed``: redirections of the shell."""
+        before = ("sh", "-c", f'exec "$@" {closed}', "-") if closed else ()
+        line = (*before, *ADDRSET, *words, "--name", self.name)
+        return self.host.run(*line, check=check, env=_environment(environment), cwd="/")
+
+    def spawn(self, *words: str) -> subprocess.Popen[str]:
+        """One of the commands, while others run; the caller ends it."""
+        return self.host.spawn(
+            *ADDRSET, *words, "--name", self.name, env=_environment(None), cwd="/", stderr=subprocess.DEVNULL
         )
 
     def start(self, tmp_path: Path, environment: dict[str, str] | None = None) -> None:

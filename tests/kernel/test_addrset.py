@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from netns_tools.addrset.record import Record
+from netns_tools.kernel.nftset import LiveSet, SetId
 from tests.kernel.addrset import FILTER, AddrSet, elements, running, wait_for
 from tests.kernel.conftest import FakeHost
+from tests.kernel.isolated import isolated
 
 WAN = "interfaces:\n  - {name: wan0, nftables_zone: wan}\n"
 SEED = """
@@ -363,6 +367,79 @@ def test_reload(wan: FakeHost, tmp_path: Path) -> None:
         assert daemon.status()["pid"] == before
 
 
+def test_a_reload_is_a_reload_though_a_set_cannot_be_filled(wan: FakeHost, tmp_path: Path) -> None:
+    """All else of the new configuration is in force, and nothing says otherwise."""
+    ip(wan, "address", "add", "192.0.2.1/24", "dev", "wan0")
+    with running(wan, tmp_path, WAN) as daemon:
+        wan.run("nft", "add set inet filter ports_ips { type inet_service; }")
+        more = "  - {name: wan0, nftables_zone: ports}\nsocket_path: /run/second.sock\n"
+        wan.configure("addrset-host.yaml", WAN + more)
+        said = daemon.command("reload", check=False)
+        assert said.returncode == 1
+        assert "inet filter ports_ips" in said.stderr
+        wan.run("test", "-S", "/run/second.sock")
+        assert "the old one stays" not in daemon.log.read_text()
+        assert daemon.status()["sockets"] == {"/run/second.sock": "listening"}
+
+
+def test_what_others_do_beside_our_set_slows_nothing_down(wan: FakeHost, tmp_path: Path) -> None:
+    """A program that blocks addresses in a set of its own, in the same table."""
+    with running(wan, tmp_path, WAN) as daemon:
+        wan.run("nft", "add set inet filter blocked { type ipv4_addr; }")
+        for number in range(60):
+            wan.run("nft", "add", "element", "inet", "filter", "blocked", f"{{ 10.0.0.{number} }}")
+        took = []
+        for number in range(5):
+            wan.run("nft", "add", "element", "inet", "filter", "blocked", f"{{ 10.0.1.{number} }}")
+            ip(wan, "address", "add", f"192.0.2.{number}/24", "dev", "wan0")
+            wanted = [f"192.0.2.{one}" for one in range(number + 1)]
+            took.append(daemon.wait_elements("wan_ips", *wanted))
+        assert sorted(took)[2] < 0.15
+
+
+def test_sockets_that_somebody_removes_come_back(wan: FakeHost, tmp_path: Path) -> None:
+    wan.run("nft", "-f", "-", input=FILTER)
+    wan.configure("addrset-host.yaml", WAN + "socket_path: /run/second.sock\n")
+    daemon = AddrSet(wan)
+    try:
+        # Looks after itself as often as a service manager wants to hear of it, a quarter of this.
+        daemon.start(tmp_path, {"NOTIFY_SOCKET": "/run/no-manager", "WATCHDOG_USEC": "400000"})
+        wan.run("rm", "-r", "/run/netns-tools", "/run/second.sock")
+        wait_for(daemon.is_up, "the socket is there again")
+        wait_for(lambda: wan.run("test", "-S", "/run/second.sock", check=False).returncode == 0, "both are")
+        second = daemon.command("run", check=False)
+        assert (second.returncode, "somebody else does" in second.stderr) == (1, True)
+        assert daemon.is_up()
+    finally:
+        daemon.stop(signal.SIGKILL)
+
+
+@isolated
+def test_nothing_follows_a_piece_of_a_line_in_the_record() -> None:
+    """A full disk cuts a line off; what comes later must not make another address of it."""
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True, timeout=20)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", "/mnt"], check=True, timeout=20)
+    id = SetId("inet", "filter", "wan_ips")
+    live = LiveSet(id, "ipv4_addr", handles=(3, 7))
+
+    def known() -> set[str]:
+        record = Record("/mnt/record", (4, 1))
+        record.load()
+        return set(record.owned(id, live) or ())
+
+    record = Record("/mnt/record", (4, 1))
+    record.put(id, (3, 7), frozenset())
+    record.add(id, (3, 7), ["192.0.2.1"])
+    with pytest.raises(OSError, match="No space left"):
+        record.add(id, (3, 7), [f"10.0.{number}.1" for number in range(999)])
+    with pytest.raises(OSError, match="No space left"):
+        record.add(id, (3, 7), ["192.0.2.2"])
+    assert known() == {"192.0.2.1"}
+    subprocess.run(["mount", "-o", "remount,size=64k", "/mnt"], check=True, timeout=20)
+    record.add(id, (3, 7), ["192.0.2.3"])
+    assert known() == {"192.0.2.3"}
+
+
 def test_a_zone_that_left_while_nobody_looked(wan: FakeHost, tmp_path: Path) -> None:
     """Killed without a word, started with another configuration: what was ours is known and goes."""
     ip(wan, "address", "add", "192.0.2.1/24", "dev", "wan0")
@@ -412,6 +489,45 @@ def test_run_once(wan: FakeHost, tmp_path: Path) -> None:
         before = daemon.status()["counters"]["transactions"]
         daemon.command("run", "--once")
         assert daemon.status()["counters"]["transactions"] == before
+
+
+@pytest.mark.parametrize("words", [["run", "--once"], ["run"]])
+def test_several_at_once(wan: FakeHost, words: list[str]) -> None:
+    """Each run --once succeeds, and of many daemons one runs."""
+    ip(wan, "address", "add", "192.0.2.1/24", "dev", "wan0")
+    wan.run("nft", "-f", "-", input=FILTER)
+    wan.configure("addrset-host.yaml", WAN)
+    daemon = AddrSet(wan)
+    late = [daemon.spawn("run", "--once") for _ in range(3)]
+    started = [daemon.spawn(*words) for _ in range(6)]
+    try:
+        assert [one.wait(timeout=30) for one in late] == [0, 0, 0]
+        if words == ["run"]:
+            wait_for(lambda: sum(one.poll() is None for one in started) == 1, "one is left")
+            wait_for(lambda: daemon.command("ping", check=False).returncode == 0, "it answers")
+        else:
+            assert [one.wait(timeout=30) for one in started] == [0] * 6
+    finally:
+        for one in started + late:
+            one.kill()
+            one.wait()
+    assert daemon.elements("wan_ips") == {"192.0.2.1"}
+
+
+def test_nobody_else_can_hold_the_lock(wan: FakeHost) -> None:
+    wan.run("nft", "-f", "-", input=FILTER)
+    wan.configure("addrset-host.yaml", WAN)
+    wan.run("install", "-D", "-m", "644", "/dev/null", "/run/netns-tools/addrset-host.lock")
+    AddrSet(wan).command("run", "--once")
+    assert wan.run("stat", "-c", "%a", "/run/netns-tools/addrset-host.lock").stdout == "600\n"
+
+
+@pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_standard_stream_is_closed(wan: FakeHost, closed: str) -> None:
+    wan.run("nft", "-f", "-", input=FILTER)
+    wan.configure("addrset-host.yaml", WAN)
+    said = AddrSet(wan).command("run", "--once", closed=closed)
+    assert said.stderr == ""
 
 
 def test_commands_without_a_daemon(host: FakeHost) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 from hypothesis import given
@@ -67,6 +68,28 @@ def test_the_file_does_not_grow_for_ever(tmp_path: Path) -> None:
         record.add(ID, (3, 7), [f"10.0.{number // 256}.{number % 256}"])
         record.save(always=False)
     assert path.stat().st_size < 1 << 19
+
+
+def test_a_piece_of_a_line_is_believed_in_nothing(tmp_path: Path) -> None:
+    """The disk was full, or the power went: 192.0.2.1 is not what was meant by 192.0.2.10."""
+    path = tmp_path / "record"
+    record = Record(str(path), (4, 1))
+    record.put(ID, (3, 7), frozenset({"192.0.2.7"}))
+    record.add(ID, (3, 7), ["192.0.2.10"])
+    whole = path.read_bytes()
+    for length in range(len(whole)):
+        path.write_bytes(whole[:length])
+        assert known(path) <= {"192.0.2.7", "192.0.2.10"}
+
+
+def test_a_record_that_was_removed_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "record"
+    record = Record(str(path), (4, 1))
+    record.put(ID, (3, 7), frozenset({"192.0.2.1"}))
+    record.save()
+    shutil.rmtree(path.parent)
+    record.add(ID, (3, 7), ["192.0.2.2"])
+    assert known(path) == {"192.0.2.1", "192.0.2.2"}
 
 
 def known(path: Path, handles: tuple[int, int] = (3, 7)) -> set[str]:

@@ -13,6 +13,7 @@ import contextlib
 import os
 
 from netns_tools.addrset import ranges
+from netns_tools.host.lock import make_directory
 from netns_tools.kernel.nftset import SetId
 
 TYPE_CHECKING = False
@@ -103,7 +104,7 @@ class Record:
         listed = {id: handles for id, (handles, _) in self._sets.items()}
         if not always and listed == self._listed and self._growth < _GROWTH_MAX:
             return
-        os.makedirs(os.path.dirname(self.path), 0o755, exist_ok=True)
+        make_directory(os.path.dirname(self.path))
         temporary = f"{self.path}.new"
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)

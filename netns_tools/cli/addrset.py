@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from netns_tools.addrset.service import AddressSets
     from netns_tools.host.control import Answer
+    from netns_tools.host.lock import Lock
     from netns_tools.paths import Paths
 
     F = TypeVar("F", bound=Callable[..., Any])
@@ -102,11 +103,10 @@ def run_command(*, once: bool, name: str, paths: Paths) -> int:
 
 
 def _run(name: str, paths: Paths, *, once: bool) -> int:
-    from netns_tools.host.daemon import Daemon, lock_of
+    from netns_tools.host.daemon import Daemon
     from netns_tools.host.journal import Journal
 
-    lock = lock_of(_TYPE, name, paths)
-    lock.acquire()
+    lock = _take_lock(name, paths)
     try:
         journal = Journal()
         service = _service(name, paths, journal)
@@ -116,6 +116,20 @@ def _run(name: str, paths: Paths, *, once: bool) -> int:
         return Daemon(_TYPE, name, paths, service, journal).run()
     finally:
         lock.release()
+
+
+def _take_lock(name: str, paths: Paths) -> Lock:
+    """The lock of NAME's daemon; raises Held also when somebody removed its file while the daemon runs."""
+    from netns_tools.host.control import ask
+    from netns_tools.host.daemon import lock_of, socket_path
+    from netns_tools.host.lock import Held
+
+    lock = lock_of(_TYPE, name, paths)
+    lock.acquire()
+    if ask(socket_path(_TYPE, name, paths), "ping"):
+        lock.release()
+        raise Held(lock.what, 0)
+    return lock
 
 
 def _service(name: str, paths: Paths, journal: Any) -> AddressSets:
@@ -282,11 +296,9 @@ def purge_command(name: str, paths: Paths) -> int:
       systemctl stop netns-addrset@host && netns-addrset purge
     """
     from netns_tools.addrset.purge import purge
-    from netns_tools.host.daemon import lock_of
     from netns_tools.host.journal import Journal
 
-    lock = lock_of(_TYPE, name, paths)
-    lock.acquire()
+    lock = _take_lock(name, paths)
     try:
         left = purge(name, paths, Journal())
     finally:

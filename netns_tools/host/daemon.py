@@ -16,7 +16,7 @@ import traceback
 from netns_tools.errors import NetnsToolsError
 from netns_tools.host.control import Answer, ControlServer
 from netns_tools.host.journal import Journal
-from netns_tools.host.lock import Lock
+from netns_tools.host.lock import Lock, make_directory
 from netns_tools.host.notify import Notifier
 
 TYPE_CHECKING = False
@@ -80,6 +80,7 @@ class Daemon:
         self._extra: set[str] = set()
         self._status = ""
         self._tasks: set[asyncio.Task[object]] = set()
+        self._next_beat: asyncio.TimerHandle | None = None
 
     def run(self) -> int:
         """Run; the exit code. The caller holds the lock."""
@@ -103,6 +104,11 @@ class Daemon:
             await ended.wait()
             self._notifier.send("STOPPING=1")
         finally:
+            if self._next_beat is not None:
+                self._next_beat.cancel()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
             self._control.close_all()
             self.service.stop()
         return 0
@@ -110,7 +116,7 @@ class Daemon:
     def _beat(self) -> None:
         """Tell systemd that we live and how it goes, several times within its patience."""
         interval = min(self._notifier.watchdog / 4, 10) if self._notifier.watchdog else 10
-        asyncio.get_running_loop().call_later(interval, self._beat)
+        self._next_beat = asyncio.get_running_loop().call_later(interval, self._beat)
         if self._notifier.watchdog and self.service.is_well():
             self._notifier.send("WATCHDOG=1")
         self.tell_status()
@@ -128,7 +134,7 @@ class Daemon:
         """Somebody removed a socket: without it a daemon that works seems not to run."""
         try:
             with contextlib.suppress(OSError):
-                os.makedirs(os.path.dirname(self.path), 0o755, exist_ok=True)
+                make_directory(os.path.dirname(self.path))
             await self._control.listen(self.path)
             self.journal.well(self.path, f"listening on {self.path}")
         except NetnsToolsError as error:

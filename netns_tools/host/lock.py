@@ -8,6 +8,13 @@ import os
 from netns_tools.errors import NetnsToolsError
 
 
+def make_directory(path: str) -> None:
+    """Make the directory of what daemons keep while they run, as their units do (RuntimeDirectoryMode=)."""
+    if not os.path.isdir(path):
+        os.makedirs(path, exist_ok=True)
+        os.chmod(path, 0o755)  # whatever the umask is
+
+
 class Held(NetnsToolsError):
     """Somebody else holds the lock; ``pid`` is who, 0 when the file does not say."""
 
@@ -31,7 +38,7 @@ class Lock:
         """Take it or raise ``Held``; the holder is not disturbed. Raises ``NetnsToolsError``."""
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
-            os.makedirs(os.path.dirname(self.path), 0o755, exist_ok=True)
+            make_directory(os.path.dirname(self.path))
             # Who can open it can lock it, and so keep us from starting: root alone.
             descriptor = os.open(self.path, flags, 0o600)
             os.fchmod(descriptor, 0o600)

@@ -19,7 +19,8 @@ class Notifier:
             self._address = "\0" + self._address[1:]
         meant_for_us = os.environ.pop("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
         text = os.environ.pop("WATCHDOG_USEC", "")
-        self.watchdog = int(text) / 1e6 if meant_for_us and text.isdecimal() and self._address else 0.0
+        sensible = meant_for_us and text.isdecimal() and len(text) < 20  # the manager's own are 64 bits wide
+        self.watchdog = int(text) / 1e6 if sensible and self._address else 0.0
 
     def send(self, *lines: str) -> None:
         """Send ``READY=1``, ``STATUS=...``, ``WATCHDOG=1``; that the manager is gone is no error.

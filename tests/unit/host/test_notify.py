@@ -41,6 +41,14 @@ def test_a_watchdog_of_somebody_else(monkeypatch: pytest.MonkeyPatch) -> None:
     notifier.send("READY=1")  # nobody listens: no error
 
 
+@pytest.mark.parametrize("text", ["", "-5", "soon", "9" * 5000])
+def test_a_watchdog_that_is_none(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nonexistent")
+    monkeypatch.setenv("WATCHDOG_USEC", text)
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    assert Notifier().watchdog == 0
+
+
 def test_without_systemd(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     monkeypatch.setenv("WATCHDOG_USEC", "30000000")

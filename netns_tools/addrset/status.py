@@ -6,7 +6,7 @@ import time
 from dataclasses import dataclass
 
 from netns_tools.addrset.plan import ERROR, OK
-from netns_tools.addrset.wanted import links_of
+from netns_tools.addrset.wanted import links_of, matches
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -78,10 +78,11 @@ def _set_status(state: SetState, engine: Engine) -> dict[str, Any]:
 
 def _interfaces(settings: Settings, engine: Engine) -> list[dict[str, Any]]:
     links = engine.observed.links
-    zones: dict[int, list[str]] = {}
+    patterns = tuple(interface.pattern for interface in settings.interfaces)
+    zones: dict[int, list[str]] = {index: [] for index, link in links.items() if matches(patterns, link.name)}
     for zone in settings.zones:
         for index in links_of(zone, engine.observed):
-            zones.setdefault(index, []).append(zone.name)
+            zones[index].append(zone.name)
     return [
         {
             "name": links[index].name,
@@ -144,13 +145,13 @@ def describe(status: dict[str, Any]) -> list[str]:
         if one["actual"] is not None and one["state"] != OK:
             lines += _indented(f"should hold: {_some(one['desired'])}")
     for one in status["interfaces"]:
-        zones, addresses = ", ".join(one["zones"]), " ".join(one["addresses"])
+        zones, addresses = ", ".join(one["zones"]) or "no zone", " ".join(one["addresses"])
         lines.append(f"  {one['name']} ({zones}){'' if one['up'] else ', down'}: {addresses or 'no address'}")
     docker = status["docker"]
     if docker is not None:
         known = docker["containers"]
         count = f"{len(known)} containers" if known is not None else "containers unknown"
-        lines.append(f"  Docker at {docker['socket']}: {docker['error'] or 'connected'}, {count}")
+        lines.append(f"  {docker['error'] or 'connected to Docker at ' + docker['socket']}; {count}")
     lines += [f"  {path}: {text}" for path, text in status["sockets"].items() if text != "listening"]
     return lines
 

@@ -195,6 +195,7 @@ def plan_command(name: str, as_json: bool, paths: Paths) -> int:
                         "set": one.id.name,
                         "state": one.state,
                         "error": one.error or None,
+                        "hint": one.hint or None,
                         "commands": lines(one),
                     }
                     for one in plans
@@ -202,9 +203,12 @@ def plan_command(name: str, as_json: bool, paths: Paths) -> int:
             }
         )
         return 0
+    said = set()
     for one in plans:
         for line in lines(one):
-            click.echo(line)
+            if line not in said:  # several sets may need the same table
+                click.echo(line)
+            said.add(line)
         if one.error:
             click.echo(f"# set {one.id}: {one.state}: {one.error}")
             if one.hint:

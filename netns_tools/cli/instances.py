@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from netns_tools.check.survey import Instance
+from netns_tools.config import daemonfile
 from netns_tools.config.nstype import load_nstype
 from netns_tools.errors import ConfigError, Problem
 from netns_tools.names import RESERVED, nsname_problem, nstype_problem
@@ -32,18 +33,19 @@ class Known:
         self.daemons: set[str] = {name for name in found.types if found.is_daemon(name)}
         serving = {key for key in found.serving if key[0] in self.daemons}
         for nstype, name in found.configured | found.enabled | found.running | serving:
-            one = Instance(nstype, name, _files(paths, nstype, name))
+            one = Instance(nstype, name, self._files(paths, nstype, name))
             one.enabled = (nstype, name) in found.enabled
             one.running = (nstype, name) in found.running | serving
             one.state = "active" if one.running else "inactive"
             self.instances.append(one)
         self.instances.sort(key=lambda one: (one.name, one.nstype))
 
-
-def _files(paths: Paths, nstype: str, name: str) -> list[str]:
-    """The files that belong to this instance alone and exist."""
-    candidates = [f"{paths.conf}/{nstype}-{name}{suffix}" for suffix in (".conf", ".yaml", ".rules")]
-    return [path for path in candidates if os.path.lexists(path)]
+    def _files(self, paths: Paths, nstype: str, name: str) -> list[str]:
+        """The files that exist and belong to this instance alone, or are the one that a daemon reads."""
+        candidates = [f"{paths.conf}/{nstype}-{name}{suffix}" for suffix in (".conf", ".yaml", ".rules")]
+        if nstype in self.daemons:
+            candidates = [daemonfile.find(nstype, name, paths)]
+        return [path for path in candidates if os.path.lexists(path)]
 
 
 def check_names(nstype: str, name: str, *, daemon: bool = False) -> None:

@@ -6,7 +6,7 @@ import os
 
 from netns_tools.config.nstype import DAEMON, load_nstype, load_nstypes
 from netns_tools.errors import ConfigError, Problem
-from netns_tools.names import RESERVED, nsname_problem, nstype_problem
+from netns_tools.names import HOST, RESERVED, nsname_problem, nstype_problem
 from netns_tools.units.unitfile import FIREWALL, split_unit
 
 TYPE_CHECKING = False
@@ -94,7 +94,7 @@ def _find_types(paths: Paths, found: Found) -> None:
 
 
 def _configured(paths: Paths, entries: list[str], found: Found) -> Iterator[Key]:
-    """Instances that have a file of their own: TYPE-NAME.conf, TYPE-NAME.yaml, nft-NAME.rules."""
+    """Instances that have a file: TYPE-NAME.conf, TYPE-NAME.yaml, nft-NAME.rules; TYPE.yaml of a daemon."""
     for entry in entries:
         stem, _, suffix = entry.rpartition(".")
         nstype, hyphen, name = stem.partition("-")
@@ -110,6 +110,8 @@ def _configured(paths: Paths, entries: list[str], found: Found) -> Iterator[Key]
             found.problems.append(problem)
         elif hyphen and nstype in found.types:
             yield nstype, name
+        elif found.is_daemon(nstype):
+            yield nstype, HOST  # the file of every NAME; this one needs nothing else
 
 
 def _file_problem(

@@ -339,6 +339,41 @@ def test_purge_leaves_what_is_not_ours(wan: FakeHost, tmp_path: Path) -> None:
         assert daemon.elements("wan_ips") == {"203.0.113.9"}
 
 
+def test_purge_of_a_namespace_that_is_gone(wan: FakeHost) -> None:
+    wan.run("ip", "netns", "add", "blue")
+    wan.configure("addrset-blue.yaml", OWN)
+    blue = AddrSet(wan, "blue")
+    blue.command("run", "--once")
+    wan.run("ip", "netns", "delete", "blue")
+    blue.command("purge")
+    assert wan.run("ls", "/run/netns-tools").stdout == "addrset-blue.lock\n"
+
+
+def test_what_status_says_of_interfaces(wan: FakeHost, tmp_path: Path) -> None:
+    """An interface without a zone is shown; one that nobody named is not."""
+    ip(wan, "address", "add", "192.0.2.1/24", "dev", "wan0")
+    config = WAN + "  - {name: up*}\n"
+    with running(wan, tmp_path, config) as daemon:
+        found = {one["name"]: (one["zones"], one["addresses"]) for one in daemon.status()["interfaces"]}
+        assert found["uplink"][0] == []
+        assert found["wan0"][0] == ["wan"]
+        assert "192.0.2.1" in found["wan0"][1]
+        assert "far0" not in found
+        assert "wan0 (wan): 192.0.2.1" in daemon.command("status").stdout
+
+
+def test_privacy_addresses(wan: FakeHost, tmp_path: Path) -> None:
+    """The kernel makes temporary addresses beside one that says so; only who asks for them has them."""
+    wan.run("sysctl", "-qw", "net.ipv6.conf.wan0.use_tempaddr=2")
+    config = WAN + "  - {name: wan0, nftables_zone: all}\nzones: {all: {temporary: true}}\n"
+    rules = FILTER + "table inet filter { set all_ips6 { type ipv6_addr; }; }"
+    with running(wan, tmp_path, config, rules) as daemon:
+        ip(wan, "address", "add", "2001:db8::5/64", "dev", "wan0", "mngtmpaddr", "nodad")
+        daemon.wait_elements("wan_ips6", "2001:db8::5")
+        wait_for(lambda: len(daemon.elements("all_ips6") or ()) == 2, "the temporary one is in")
+        assert daemon.elements("wan_ips6") == {"2001:db8::5"}
+
+
 # Reload, restart, two at once
 
 

@@ -64,3 +64,10 @@ def test_daemons(machine: Machine) -> None:
     assert rows["addrset", "host"]["enabled"] is True
     assert rows["addrset", "host"]["running"] is False
     assert rows["addrset", "red"]["running"] is True
+
+
+def test_the_common_file_of_a_daemon_is_that_of_the_host(machine: Machine) -> None:
+    machine.write("addrset.yaml", "")
+    (row,) = machine.run("list", "--json").json
+    assert row["unit"] == "netns-addrset@host.service"
+    assert row["files"] == ["/etc/conf.d/netns/addrset.yaml"]

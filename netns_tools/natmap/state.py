@@ -1,0 +1,137 @@
+"""The state file: what commands asked for, as JSON with an entry a line."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+from netns_tools.config.keykind import shortened
+from netns_tools.errors import ConfigError, NetnsToolsError
+from netns_tools.natmap.fields import plain, read_plain, render_entry
+from netns_tools.natmap.model import Desired, Dnat, Entry, overlaps
+from netns_tools.natmap.words import Refused, parse_unicast
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from netns_tools.paths import Paths
+
+VERSION = 1
+
+_SECTIONS = ("dnat", "docker", "snat", "masquerade", "hairpin", "policy_routes")
+_NAMES = {"version", *_SECTIONS}
+
+_encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+def state_path(name: str, paths: Paths) -> str:
+    """The state file of NAME."""
+    return f"{paths.root}/var/lib/netns-tools/natmap-{name}.json"
+
+
+class StateWriter:
+    """Renders the state file; what has not changed since the last time is not rendered again."""
+
+    def __init__(self) -> None:
+        self._lines: dict[int, tuple[Entry, str, str]] = {}  # by id(): the entry beside it keeps that its own
+
+    def text(self, desired: Desired) -> str:
+        """The state file for what is desired."""
+        lines = {}
+        rows: dict[str, list[str]] = {section: [] for section in _SECTIONS}
+        for entry in desired:
+            known = self._lines.get(id(entry)) or (entry, plain(entry)[0], _encode(_row(entry)))
+            lines[id(entry)] = known
+            rows[known[1]].append(known[2])
+        self._lines = lines
+        sections = [f'"{section}": [{_listed(row)}]' for section, row in rows.items()]
+        return f'{{\n"version": {VERSION},\n' + ",\n".join(sections) + "\n}\n"
+
+
+def _listed(rows: list[str]) -> str:
+    return "".join(["\n", ",\n".join(rows), "\n"]) if rows else ""
+
+
+def _row(entry: Entry) -> dict[str, object]:
+    """An entry as it stands in the file; of a container's mapping the address that it had last, too."""
+    row = plain(entry)[1]
+    if isinstance(entry, Dnat) and entry.container and entry.target:
+        row["address"] = entry.target
+    return row
+
+
+def parse_state(text: str, path: str) -> Desired:
+    """What the state file ``path`` says.
+
+    Raises NetnsToolsError when a single thing in it is not as we write it: nothing is made up, and
+    nothing is left out that would be gone with the next change.
+    """
+    try:
+        tree = json.loads(text, object_pairs_hook=_object)
+        return _read_state(tree)
+    except (_Broken, RecursionError, ValueError) as error:
+        raise corrupt(path, str(error)) from None
+
+
+def corrupt(path: str, reason: str) -> NetnsToolsError:
+    """A state file that is not believed."""
+    hint = "nothing was changed; mend the file, or move it away to begin with none of its mappings"
+    return NetnsToolsError(f"{path}: the state file is corrupt: {reason}", hint=hint)
+
+
+class _Broken(Exception):
+    """Something in a state file is not as we write it."""
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise _Broken("a name is given twice in one object")
+    return found
+
+
+def _read_state(tree: object) -> Desired:
+    if not isinstance(tree, dict):
+        raise _Broken("it is no JSON object")
+    if type(tree.get("version")) is not int or tree["version"] != VERSION:
+        raise _Broken(f"version is {shortened(repr(tree.get('version')))}, known is {VERSION}")
+    if tree.keys() != _NAMES:
+        odd = sorted(tree.keys() ^ _NAMES)
+        raise _Broken(f"{shortened(repr(odd[0]))} is {'missing' if odd[0] in _NAMES else 'unknown'}")
+    entries: list[Entry] = []
+    for section in _SECTIONS:
+        rows = tree[section]
+        if not isinstance(rows, list):
+            raise _Broken(f"{section} is no list")
+        for number, row in enumerate(rows, 1):
+            try:
+                entries.append(_read_row(section, row))
+            except (_Broken, Refused) as error:
+                raise _Broken(f"{section}, entry {number}: {error}") from None
+    twice = overlaps(entries)
+    if twice:
+        old, new = render_entry(twice[0].old), render_entry(twice[0].new)
+        raise _Broken(f"only one of these can be: '{old}', '{new}'")
+    return Desired.of(entries)
+
+
+def _read_row(section: str, row: object) -> Entry:
+    if not isinstance(row, dict):
+        raise _Broken("it is no object")
+    given = dict(row)
+    target = given.pop("address", "") if section == "docker" else ""
+    try:
+        entries = read_plain(section, given)
+    except ConfigError as error:
+        raise _Broken(error.message) from None
+    if len(entries) != 1:
+        raise _Broken("it is not one entry")
+    entry = entries[0]
+    if isinstance(entry, Dnat) and isinstance(target, str) and target:
+        address = parse_unicast(target)
+        if address.family != entry.family:
+            raise _Broken(f"{target} is not IPv{entry.family}")
+        entry = replace(entry, target=address.text)
+    if _row(entry) != row:
+        raise _Broken(f"it is not written as {_encode(_row(entry))}")
+    return entry

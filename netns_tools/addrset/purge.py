@@ -26,10 +26,10 @@ def purge(name: str, paths: Paths, journal: Journal) -> list[str]:
     """
     if name != HOST and not os.path.exists(f"{paths.netns}/{name}"):
         # The sets went with the namespace; what is left is what we wrote about them.
-        Record(record_path(name, paths), (0, 0)).remove()
+        Record(record_path(name, paths), 0).remove()
         return []
     netns.enter(name, paths)
-    record = Record(record_path(name, paths), netns.identity())
+    record = Record(record_path(name, paths), netns.cookie())
     record.load()
     filled = record.sets()
     nft = Nft()

@@ -36,11 +36,11 @@ def record_path(name: str, paths: Paths) -> str:
 
 
 class Record:
-    """SetId → (handles, elements). ``namespace`` tells network namespaces apart (netns.identity())."""
+    """SetId → (handles, elements). ``namespace`` tells network namespaces apart (netns.cookie())."""
 
-    def __init__(self, path: str, namespace: tuple[int, int]) -> None:
+    def __init__(self, path: str, namespace: int) -> None:
         self.path = path
-        self._head = f"{_HEAD}; namespace {namespace[0]}:{namespace[1]}"
+        self._head = f"{_HEAD}; namespace {namespace}"
         self._sets: dict[SetId, tuple[Handles, frozenset[str]]] = {}
         self._listed: dict[SetId, Handles] = {}  # what the file has
         self._growth = 0

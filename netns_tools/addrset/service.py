@@ -66,7 +66,7 @@ class AddressSets:
         self.observed = Observed()
         self.watch = AddressWatch(self.observed)
         self.monitor = NftMonitor()
-        record = Record(record_path(name, paths), netns.identity())
+        record = Record(record_path(name, paths), netns.cookie())
         record.load()
         self.engine = Engine(Nft(), self.monitor, record, self.observed, journal)
         self.docker: DockerWatch | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
+import socket
+import sys
 
 from netns_tools.errors import NetnsToolsError
 from netns_tools.names import name_unit, nsname_problem
@@ -14,12 +16,22 @@ if TYPE_CHECKING:
     from netns_tools.paths import Paths
 
 _CLONE_NEWNET = 0x40000000
+_SO_NETNS_COOKIE = 71  # asm-generic/socket.h; Python's socket does not name it
 
 
 def identity() -> tuple[int, int]:
     """Device and inode of this thread's network namespace: equal for the same one (namespaces(7))."""
     status = os.stat("/proc/thread-self/ns/net")
     return status.st_dev, status.st_ino
+
+
+def cookie() -> int:
+    """A number for this thread's network namespace that no later one gets, unlike its inode.
+
+    It counts from 1 since the boot (SO_NETNS_COOKIE of socket(7), Linux 5.14).
+    """
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC) as any_socket:
+        return int.from_bytes(any_socket.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8), sys.byteorder)
 
 
 def enter(name: str, paths: Paths) -> None:

@@ -464,11 +464,11 @@ def test_nothing_follows_a_piece_of_a_line_in_the_record() -> None:
     live = LiveSet(id, "ipv4_addr", handles=(3, 7))
 
     def known() -> set[str]:
-        record = Record("/mnt/record", (4, 1))
+        record = Record("/mnt/record", 4)
         record.load()
         return set(record.owned(id, live) or ())
 
-    record = Record("/mnt/record", (4, 1))
+    record = Record("/mnt/record", 4)
     record.put(id, (3, 7), frozenset())
     record.add(id, (3, 7), ["192.0.2.1"])
     with pytest.raises(OSError, match="No space left"):
@@ -604,6 +604,36 @@ def test_inside_a_namespace(wan: FakeHost, tmp_path: Path) -> None:
     )
     assert refused.returncode == 1
     assert "there is no namespace green" in refused.stderr
+
+
+def test_a_namespace_made_anew_under_an_old_name(wan: FakeHost) -> None:
+    """It has the old one's inode, its sets have the old ones' handles; but nothing in it is ours."""
+    wan.configure("addrset-blue.yaml", f"zones: {{wan: {{exclusive: no}}}}\n{WAN}")
+    blue = AddrSet(wan, "blue")
+
+    def make(address: str, element: str) -> None:
+        rules = FILTER.replace("type ipv4_addr;", f"type ipv4_addr; {element}")
+        wan.run("ip", "netns", "exec", "blue", "nft", "-f", "-", input=rules)
+        ip(wan, "-n", "blue", "link", "add", "wan0", "type", "bridge")
+        ip(wan, "-n", "blue", "address", "add", address, "dev", "wan0")
+        blue.command("run", "--once")
+
+    def inode() -> str:
+        wan.run("ip", "netns", "add", "blue")
+        return wan.run("stat", "-c", "%i", "/run/netns/blue").stdout
+
+    def has_the_old_inode() -> bool:
+        wan.run("ip", "netns", "del", "blue")  # the kernel gives the number free a little later
+        return inode() == old
+
+    old = inode()
+    make("192.0.2.1/24", "")
+    assert blue.elements("wan_ips") == {"192.0.2.1"}
+    wait_for(has_the_old_inode, "the inode is given again")
+    make("192.0.2.9/24", "elements = { 192.0.2.1 }")
+    assert blue.elements("wan_ips") == {"192.0.2.1", "192.0.2.9"}
+    blue.command("purge")
+    assert blue.elements("wan_ips") == {"192.0.2.1"}
 
 
 def test_the_environment_names_another_file(wan: FakeHost, tmp_path: Path) -> None:

@@ -156,11 +156,18 @@ class Nft:
         """Run the commands as one transaction. Raises ``NftError``, and then nothing has changed."""
         if not commands:
             return
-        if (text := _lossless_text(commands)) and self._run_text(text):
+        if (text := _lossless_text(commands)) and not self._run_text(text)[0]:
             return
         code, _output, complaint = self._run({"nftables": commands})
         if code:
             raise nft_error(complaint)
+
+    def apply_text(self, text: str) -> None:
+        """Run commands of nft(8) as one transaction. Raises ``NftError``, and then nothing has changed."""
+        code, complaint = self._run_text(text)
+        if code:
+            # Without the lines of the text that nft shows: one may hold thousands of elements.
+            raise nft_error(b"\n".join(re.findall(rb"Error: .*", complaint)) or complaint)
 
     def table_content(self, family: str, table: str) -> list[str] | None:
         """What is in a table, as ``set wan_ips`` or ``chain input``; None when there is no such table.
@@ -184,11 +191,11 @@ class Nft:
         code, output, complaint = self._context.cmd(json.dumps(root).encode())
         return int(code), bytes(output), bytes(complaint)
 
-    def _run_text(self, text: str) -> bool:
-        """Run commands of nft(8); whether it took them."""
+    def _run_text(self, text: str) -> tuple[int, bytes]:
         self._context.set_json_output(False)  # it says how input is read as well
         try:
-            return int(self._context.cmd(text.encode())[0]) == 0
+            code, _output, complaint = self._context.cmd(text.encode())
+            return int(code), bytes(complaint)
         finally:
             self._context.set_json_output(True)
 

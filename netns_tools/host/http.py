@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 HEAD_MAX = 16 << 10
 """Longest request line with all headers, in bytes; 12 KiB are accepted in any case."""
 
-BODY_MAX = 1 << 20
-"""Longest body, in bytes."""
+BODY_MAX = 4 << 20
+"""Longest body, in bytes: a configuration file of the longest kind, written out entry by entry."""
+
+_BODIES_MAX = 16 << 20  # of all bodies that are still incomplete
 
 _IDLE = 10.0  # seconds: for a request to come whole, for an answer to be read
 _LINGER = 2.0  # seconds in which the rest of a refused request is read, so that its sender hears why
@@ -48,9 +50,10 @@ class HttpServer(UnixServer):
     def __init__(self, handle: Callable[[Request], Awaitable[Response]]) -> None:
         super().__init__()
         self._handle = handle
+        self._load = _Load()
 
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        conversation = _Conversation(reader, writer)
+        conversation = _Conversation(reader, writer, self._load)
         while await self._one(conversation):
             await self._heard(writer)
 
@@ -78,10 +81,18 @@ class HttpServer(UnixServer):
             return Response(FAILED, {"error": message, "code": 1})
 
 
+class _Load:
+    """The bytes of bodies that are still incomplete, of all connections together."""
+
+    def __init__(self) -> None:
+        self.bytes = 0
+
+
 class _Conversation:
     """One connection: requests in, answers out, in turn."""
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, load: _Load) -> None:
+        self._load = load
         self._reader = reader
         self._writer = writer
         self._peer = _peer(writer.get_extra_info("socket"))
@@ -109,23 +120,33 @@ class _Conversation:
     async def _receive(self) -> Request | None:
         head: h11.Request | None = None
         body = bytearray()
-        while True:
-            event = await self._event()
-            if isinstance(event, h11.Request):
-                head, self._method = event, event.method
-                if _length(event) > BODY_MAX:
-                    _too_long()
-                if self._wire.they_are_waiting_for_100_continue:
-                    self._say(h11.InformationalResponse(status_code=100, headers=[]))
-            elif isinstance(event, h11.Data):
-                body += event.data
-                if len(body) > BODY_MAX:
-                    _too_long()
-            elif isinstance(event, h11.EndOfMessage) and head:
-                self._whole = True
-                return _request(head, bytes(body), self._peer)
-            else:
-                return None
+        try:
+            while True:
+                event = await self._event()
+                if isinstance(event, h11.Request):
+                    head, self._method = event, event.method
+                    self._expect(event)
+                elif isinstance(event, h11.Data):
+                    body += event.data
+                    self._load.bytes += len(event.data)
+                    if len(body) > BODY_MAX:
+                        _too_long()
+                    if self._load.bytes > _BODIES_MAX:
+                        raise Refused("too much is being said at once", status=503, hint="try again")
+                elif isinstance(event, h11.EndOfMessage) and head:
+                    self._whole = True
+                    return _request(head, bytes(body), self._peer)
+                else:
+                    return None
+        finally:
+            self._load.bytes -= len(body)
+
+    def _expect(self, head: h11.Request) -> None:
+        """A head is there: refuse its body, or ask for it."""
+        if _length(head) > BODY_MAX:
+            _too_long()
+        if self._wire.they_are_waiting_for_100_continue:
+            self._say(h11.InformationalResponse(status_code=100, headers=[]))
 
     async def _event(self) -> object:
         while (event := self._wire.next_event()) is h11.NEED_DATA:

@@ -19,7 +19,8 @@ def bind(path: str, group: str = "") -> tuple[socket.socket, int]:
     """A socket bound to ``path``, and the inode it has there; it listens not yet.
 
     Mode 0660, of ``group`` if there is such a group. A socket that nobody listens on makes room.
-    Raises ``NetnsToolsError``: somebody listens there, or something else is there.
+    Raises ``NetnsToolsError``: somebody listens there, something else is there, it is not allowed;
+    then everything is as before.
     """
     _clear(path)
     bound = socket.socket(socket.AF_UNIX, _FLAGS)
@@ -29,12 +30,21 @@ def bind(path: str, group: str = "") -> tuple[socket.socket, int]:
             bound.bind(path)
         finally:
             os.umask(mask)
-        _give_to(path, group)
-        return bound, os.stat(path).st_ino
+        inode = os.lstat(path).st_ino
     except OSError as error:
         bound.close()
         hint = "its directory must exist and be writable for the service (ReadWritePaths= of the unit)"
         raise NetnsToolsError(f"cannot listen on {path}: {error.strerror or error}", hint=hint) from None
+    try:
+        _give_to(path, group)
+    except OSError as error:
+        bound.close()
+        remove(path, inode)
+        hint = "the service needs CAP_CHOWN for that (CapabilityBoundingSet= of the unit)"
+        raise NetnsToolsError(
+            f"cannot give {path} to the group {group}: {error.strerror or error}", hint=hint
+        ) from None
+    return bound, inode
 
 
 def is_at(path: str, inode: int) -> bool:

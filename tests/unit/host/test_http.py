@@ -11,6 +11,7 @@ import shutil
 import socket
 import stat
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -28,6 +29,7 @@ from netns_tools.host.http import BODY_MAX, HEAD_MAX, HttpServer
 from netns_tools.host.httpclient import request
 from netns_tools.host.httpmessage import Peer, Refused, Request, Response, error_of, refusal
 
+NOBODY = 65534
 BIG = "x" * (4 << 20)
 POST = b"POST /echo HTTP/1.1\r\nHost: x\r\n"
 
@@ -330,14 +332,14 @@ def heard(connection: socket.socket) -> bytes:
 
 def test_slow_clients_harm_nobody(server: Server, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They say nothing, or not all, or never read: they lose their line, and nobody waits for them."""
-    monkeypatch.setattr(http, "_IDLE", 1.0)
+    monkeypatch.setattr(http, "_IDLE", 2.0)
     monkeypatch.setattr(http, "_LINGER", 0.2)
     silent = [connect(path) for _ in range(20)]
     half = connect(path)
     half.sendall(POST + b"Content-Length: 5\r\n\r\n12")
     deaf = connect(path)
     deaf.sendall(b"GET /big HTTP/1.1\r\nHost: x\r\n\r\n")
-    assert is_served(path)
+    wait_until(lambda: is_served(path))
     for connection in silent:
         assert everything(connection) == b""
         connection.close()
@@ -349,7 +351,7 @@ def test_slow_clients_harm_nobody(server: Server, path: Path, monkeypatch: pytes
 
 
 def test_drop_by_drop_is_too_slow_as_well(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http, "_IDLE", 0.5)
+    monkeypatch.setattr(http, "_IDLE", 2.0)
     monkeypatch.setattr(http, "_LINGER", 0.2)
     with connect(path) as connection:
         connection.settimeout(0.05)
@@ -384,39 +386,76 @@ def test_mode_group_and_end(server: Server, tmp_path: Path) -> None:
     assert request(str(path), "GET", "/echo") is None
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="gives a socket to another group")
-def test_who_is_in_the_group_may_and_others_may_not(server: Server, tmp_path: Path) -> None:
-    """Both as another process without any right of root's."""
-    group = next(entry for entry in grp.getgrall() if entry.gr_gid not in (0, 65534))
-    path = Path(f"/tmp/netns-tools-test-{os.getpid()}.sock")  # below directories that everybody may enter
+def as_nobody(gid: int, what: Callable[[], str]) -> str:
+    """What a process without any right of root's, in a group, has to say."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        text = "it failed"
+        try:
+            os.setgroups([])
+            os.setresgid(gid, gid, gid)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            text = what()
+        except NetnsToolsError as error:
+            text = error.render()
+        finally:
+            os.write(writing, text.encode())
+            os._exit(0)
+    os.close(writing)
+    with open(reading) as pipe:
+        text = pipe.read()
+    os.waitpid(child, 0)
+    return text
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user: needs root")
+
+
+@pytest.fixture
+def public() -> Iterator[Path]:
+    """A directory that everybody may enter and write to."""
+    with tempfile.TemporaryDirectory(prefix="netns-tools-") as name:
+        os.chmod(name, 0o777)
+        yield Path(name)
+
+
+@pytest.fixture
+def group() -> grp.struct_group:
+    return next(entry for entry in grp.getgrall() if entry.gr_gid not in (0, NOBODY, os.getgid()))
+
+
+@needs_root
+def test_who_is_in_the_group_may_and_others_may_not(
+    server: Server, public: Path, group: grp.struct_group
+) -> None:
+    path = public / "s.sock"
     server.listen(path, group.gr_name)
     assert path.stat().st_gid == group.gr_gid
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660
 
-    def outcome(gid: int) -> str:
-        reading, writing = os.pipe()
-        child = os.fork()
-        if child == 0:
-            try:
-                os.setgroups([])
-                os.setresgid(gid, gid, gid)
-                os.setresuid(65534, 65534, 65534)
-                text = json.dumps(request(str(path), "GET", "/echo", timeout=20))
-            except NetnsToolsError as error:
-                text = error.render()
-            finally:
-                os.write(writing, text.encode())
-                os._exit(0)
-        os.waitpid(child, 0)
-        os.close(writing)
-        with open(reading) as pipe:
-            return pipe.read()
+    def outcome() -> str:
+        return json.dumps(request(str(path), "GET", "/echo", timeout=20))
 
-    found = json.loads(outcome(group.gr_gid))
+    found = json.loads(as_nobody(group.gr_gid, outcome))
     assert found[0] == 200
-    assert found[1]["peer"][1:] == [65534, group.gr_gid]
-    refused = outcome(65534)
+    assert found[1]["peer"][1:] == [NOBODY, group.gr_gid]
+    refused = as_nobody(NOBODY, outcome)
     assert f"not allowed to use {path}" in refused
     assert f"member of the group {group.gr_name}" in refused
+
+
+@needs_root
+def test_a_socket_that_cannot_be_given_to_its_group_is_none(public: Path, group: grp.struct_group) -> None:
+    path = public / "s.sock"
+
+    def outcome() -> str:
+        unixsocket.bind(str(path), group.gr_name)[0].close()
+        return "bound"
+
+    assert f"cannot give {path} to the group {group.gr_name}" in as_nobody(NOBODY, outcome)
+    assert not path.exists()
+    assert as_nobody(group.gr_gid, outcome) == "bound"
 
 
 def test_what_is_in_the_way(path: Path, tmp_path: Path) -> None:

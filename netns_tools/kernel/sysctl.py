@@ -90,13 +90,13 @@ class Sysctls:
     """Settings that are changed and put back; a file remembers them in between.
 
     ``path`` should lie below /run: at a boot all settings are what they were. ``namespace``
-    tells network namespaces apart (``netns.identity()``); the record of another one counts
+    tells network namespaces apart (``netns.cookie()``); the record of another one counts
     as none. One process at a time may use it.
     """
 
-    def __init__(self, path: str, namespace: tuple[int, int]) -> None:
+    def __init__(self, path: str, namespace: int) -> None:
         self.path = path
-        self._namespace = list(namespace)
+        self._namespace = namespace
         self._changes: dict[str, _Change] = {}
         self._load()
 

@@ -27,7 +27,7 @@ def settings(family: int) -> dict[str, str]:
 
 def of_another_process(path: Path) -> Sysctls:
     """What remembers nothing but the file."""
-    return Sysctls(str(path), netns.identity())
+    return Sysctls(str(path), netns.cookie())
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -132,8 +132,7 @@ def test_interrupted_before_it_was_set(tmp_path: Path) -> None:
 def test_a_record_of_another_namespace_or_a_broken_one_counts_as_none(tmp_path: Path) -> None:
     record = tmp_path / "record"
     of_another_process(record).set(FORWARD[4], "1")
-    device, inode = netns.identity()
-    assert Sysctls(str(record), (device, inode + 1)).restore() == []
+    assert Sysctls(str(record), netns.cookie() + 1).restore() == []
     of_another_process(record).set(FORWARD[6], "1")
     for text in ("", "[]", "{}", '{"namespace": 1}', record.read_text()[:-10], "\0"):
         record.write_text(text)

@@ -131,11 +131,11 @@ class _Reader:
 
     # One field
 
-    def refuse(self, name: str, refused: Refused) -> None:
-        place = self.given.get(name, self.place)
-        self.problems.append(
-            place.problem(f"{name}: {refused.message}", part=refused.part, hint=refused.hint)
-        )
+    def refuse(self, name: str, refused: Refused, place: Value | None = None) -> None:
+        place = place or self.given.get(name, self.place)
+        # The mapping may be all that there is, and has no name then.
+        message = refused.message if name == "map" else f"{name}: {refused.message}"
+        self.problems.append(place.problem(message, part=refused.part, hint=refused.hint))
 
     def take(self, name: str, parse: Callable[[str], T]) -> T | None:
         """A field if it is given and right."""
@@ -174,9 +174,7 @@ class _Reader:
                     raise Refused(f"{text} is every address", part=text, hint=hint)
                 found.append(network)
             except Refused as refused:
-                self.problems.append(
-                    place.problem(f"{name}: {refused.message}", part=refused.part, hint=refused.hint)
-                )
+                self.refuse(name, refused, place)
         return found
 
     def ports(self) -> list[Ports]:
@@ -213,9 +211,7 @@ class _Reader:
             try:
                 found += words.parse_container_word(text, container, free=self.free)
             except Refused as refused:
-                self.problems.append(
-                    place.problem(f"map: {refused.message}", part=refused.part, hint=refused.hint)
-                )
+                self.refuse("map", refused, place)
         found = self.with_options(found, sorted({dnat.family for dnat in found}) or [4, 6])
         # With clients of one family only, nobody is left for the other.
         return [dnat for dnat in found if dnat.allow_from or not self.given.get("allow_from")]

@@ -111,11 +111,14 @@ def _read_container(row: object) -> list[Entry]:
         raise _Odd("container_name, host_addr, container_addr or proto is missing")
     address, _, port = str(target).rpartition(":")
     try:
-        known = parse_target(address.strip("[]")).text
+        known = parse_target(address.strip("[]"))
     except Refused as refused:
         raise _Odd(refused.message) from None
     entries = read_plain("docker", {"container": container, "map": f"{host}:{port}/{proto}"})
-    return [replace(entry, target=known) for entry in entries if isinstance(entry, Dnat)]
+    dnats = [entry for entry in entries if isinstance(entry, Dnat)]
+    if any(dnat.family != known.family for dnat in dnats):
+        raise _Odd("it leads from one family of addresses to the other")
+    return [replace(dnat, target=known.text) for dnat in dnats]
 
 
 def _as_object(row: object) -> Json:

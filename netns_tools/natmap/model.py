@@ -116,6 +116,25 @@ class Dnat:
         return self.proto, self.scope, self.ports.first, self.ports.last
 
     @property
+    def number(self) -> int:
+        """A number to name it by, as natmap's requests do: the same as long as its identity is.
+
+        FNV-1a of protocol, scope and first host port; 31 bits, so two of a namespace may share one.
+        """
+        digest = 2166136261
+        for byte in f"{self.proto} {self.scope} {self.ports.first}".encode():
+            digest = ((digest ^ byte) * 16777619) & 0xFFFFFFFF
+        return digest & 0x7FFFFFFF
+
+    def only(self, port: int) -> Dnat:
+        """The part of this for one of its host ports."""
+        return replace(self, ports=self.ports.within(port, port))
+
+    def moved(self, first: int) -> Dnat:
+        """This at other host ports, those from ``first`` on."""
+        return replace(self, ports=Ports(first, first + self.ports.count - 1, self.ports.to))
+
+    @property
     def place(self) -> tuple[str, int]:
         """Where a connection ends up: container or address, and the shift of the port."""
         return self.container or self.target, self.ports.shift

@@ -144,7 +144,8 @@ def parse_proto(text: str) -> str:
     return text.lower()
 
 
-def _parse_port(text: str) -> int:
+def parse_port(text: str) -> int:
+    """A port; 0 too."""
     if not (text.isascii() and text.isdecimal()) or len(text) > 5 or (text[0] == "0" and text != "0"):
         raise Refused(f"{shortened(text)!r} is no port", part=text, hint=f"ports are 1 to {PORT_MAX}")
     if int(text) > PORT_MAX:
@@ -154,8 +155,8 @@ def _parse_port(text: str) -> int:
 
 def _parse_range(text: str) -> tuple[int, int]:
     first_text, dash, last_text = text.partition("-")
-    first = _parse_port(first_text)
-    last = _parse_port(last_text) if dash else first
+    first = parse_port(first_text)
+    last = parse_port(last_text) if dash else first
     if last < first:
         hint = f"write {last}-{first}"
         raise Refused(f"the range {text} ends before it begins", part=text, hint=hint)
@@ -190,6 +191,27 @@ def parse_ports(host: str, target: str = "", *, free: bool = False) -> Ports:
     return Ports(first, last, to)
 
 
+def parse_host_port(text: str) -> tuple[int, str]:
+    """``PORT[/PROTO]``: a mapped host port, and the protocol or "" when none is given."""
+    port, slash, proto = text.partition("/")
+    return _parse_mapped(port), parse_proto(proto) if slash else ""
+
+
+def parse_remap(text: str) -> tuple[int, int]:
+    """``OLD:NEW``: a mapped host port, and the one that takes its place, 0 for one to be chosen."""
+    old, colon, new = text.partition(":")
+    if not colon:
+        raise Refused(f"{shortened(text)!r} is no remap", part=text, hint="write OLD:NEW, two host ports")
+    return _parse_mapped(old), parse_port(new)
+
+
+def _parse_mapped(text: str) -> int:
+    port = parse_port(text)
+    if port == 0:
+        raise Refused("no mapping has host port 0", part=text)
+    return port
+
+
 def parse_port_list(entries: Iterable[str], *, free: bool = False) -> list[Ports]:
     """Entries like ``80``, ``9000-9100``, ``8080:80``, ``9500-9599:9000-9099``."""
     found: list[Ports] = []
@@ -222,9 +244,9 @@ def _range(first: int, count: int) -> str:
 def parse_word(word: str, *, free: bool = False) -> Dnat:
     """``[HOST_IP:]PORT[-PORT]:TARGET[:PORT[-PORT]][/PROTO]``: a mapping to an address."""
     tokens, proto = _tokens(word, DNAT_FORM)
-    kinds = _kinds(tokens)
+    kinds = _kinds(tokens, f"write {DNAT_FORM}; for a container: docker add NAME PORT")
     if kinds not in ("pa", "pap", "apa", "apap"):
-        raise Refused(f"{shortened(word)!r} is no mapping", part=word, hint=_word_hint(kinds))
+        raise Refused(f"{shortened(word)!r} is no mapping", part=word, hint=f"write {DNAT_FORM}")
     host = parse_host(_bare(tokens.pop(0))) if kinds[0] == "a" else None
     ports = parse_ports(tokens[0], tokens[2] if len(tokens) == 3 else "", free=free)
     return _mapping(host, ports, parse_target(_bare(tokens[1])), proto)
@@ -238,7 +260,7 @@ def parse_container_word(word: str, container: str, *, free: bool = False) -> li
     is none of a container.
     """
     tokens, proto = _tokens(word, CONTAINER_FORM)
-    kinds = _kinds(tokens)
+    kinds = _kinds(tokens, f"write {CONTAINER_FORM}")
     if kinds not in ("p", "pp", "ap", "app", "pap", "apap"):
         raise Refused(f"{shortened(word)!r} is no mapping", part=word, hint=f"write {CONTAINER_FORM}")
     host = parse_host(_bare(tokens.pop(0))) if kinds[0] == "a" else None
@@ -279,19 +301,21 @@ def _tokens(word: str, form: str) -> tuple[list[str], str]:
     return tokens, proto
 
 
-def _kinds(tokens: list[str]) -> str:
-    """``a`` for each address, ``p`` for each port or range of ports, ``n`` for each other name."""
-    return "".join("a" if "." in t or t[0] == "[" else "p" if t[0].isdecimal() else "n" for t in tokens)
+def _kinds(tokens: list[str], hint: str) -> str:
+    """``a`` for each address, ``p`` for each port or range of ports."""
+    kinds = ""
+    for token in tokens:
+        if "." in token or token[0] == "[":
+            kinds += "a"
+        elif token[0].isdecimal():
+            kinds += "p"
+        else:
+            raise Refused(f"{shortened(token)!r} is neither a port nor an address", part=token, hint=hint)
+    return kinds
 
 
 def _bare(token: str) -> str:
     return token[1:-1] if token.startswith("[") else token
-
-
-def _word_hint(kinds: str) -> str:
-    if "n" in kinds:
-        return f"names are not looked up, write addresses: {DNAT_FORM}; of a container: docker add NAME PORT"
-    return f"write {DNAT_FORM}"
 
 
 def render_word(dnat: Dnat) -> str:

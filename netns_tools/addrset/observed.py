@@ -45,14 +45,20 @@ class Observed:
 
     def __init__(self) -> None:
         self.links: dict[int, Link] = {}
+        self.chosen: dict[tuple[str, ...], list[int]] = {}
+        """Which links fit which patterns: for others to note, as long as no name changes."""
         self._addresses: dict[int, _LinkAddresses] = {}
 
     def put_link(self, link: Link) -> None:
         """A link is there, or is called or flagged otherwise."""
+        old = self.links.get(link.index)
+        if old is None or old.name != link.name:
+            self.chosen.clear()
         self.links[link.index] = link
 
     def drop_link(self, index: int) -> None:
         """A link is gone, and its addresses with it."""
+        self.chosen.clear()
         self.links.pop(index, None)
         self._addresses.pop(index, None)
 
@@ -68,6 +74,7 @@ class Observed:
 
     def replace(self, links: Iterable[Link], addresses: Iterable[Address]) -> None:
         """Everything anew, after a dump."""
+        self.chosen.clear()
         self.links = {link.index: link for link in links}
         self._addresses = {}
         for address in addresses:

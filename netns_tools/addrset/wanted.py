@@ -57,11 +57,13 @@ def matches(patterns: tuple[str, ...], name: str) -> bool:
 
 def links_of(zone: Zone, observed: Observed) -> list[int]:
     """Indexes of the links whose addresses count for a zone."""
-    return [
-        link.index
-        for link in observed.links.values()
-        if matches(zone.interfaces, link.name) and (link.up or not zone.require_up)
-    ]
+    chosen = observed.chosen.get(zone.interfaces)
+    if chosen is None:
+        chosen = [link.index for link in observed.links.values() if matches(zone.interfaces, link.name)]
+        observed.chosen[zone.interfaces] = chosen
+    if not zone.require_up:
+        return chosen
+    return [index for index in chosen if observed.links[index].up]
 
 
 def wanted(target: Target, observed: Observed, containers: tuple[Container, ...] | None) -> Wanted:

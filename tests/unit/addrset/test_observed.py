@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -114,3 +115,36 @@ def test_containers_that_nobody_knows_yet() -> None:
     target = Target(SetId("inet", "filter", "any"), zone(containers=(Selector(name="web"),)), 4)
     assert not wanted(target, observed_with(), None).complete
     assert wanted(target, observed_with(), ()).complete
+
+
+def test_a_pattern_follows_names_and_flags() -> None:
+    """What fits is noted, and noted anew when a link comes, goes or is renamed."""
+    one = zone(interfaces=("wan*",), require_up=True)
+    observed = observed_with(links=(Link(1, "wan0", UP),))
+    assert links_of(one, observed) == [1]
+    observed.put_link(Link(2, "lan0", UP))
+    assert links_of(one, observed) == [1]
+    observed.put_link(Link(2, "wan1", UP))
+    assert links_of(one, observed) == [1, 2]
+    observed.put_link(Link(1, "wan0", 0))
+    assert links_of(one, observed) == [2]
+    observed.drop_link(2)
+    assert links_of(one, observed) == []
+    observed.replace([Link(3, "wan0", UP)], [])
+    assert links_of(one, observed) == [3]
+
+
+def test_hundreds_of_zones_and_links_cost_little() -> None:
+    """A change of an address asks for the links of every zone, not whether each link fits each pattern."""
+    links = tuple(Link(index, f"b{index}", UP) for index in range(1, 501))
+    observed = observed_with(links=links)
+    zones = [zone(interfaces=(f"b{number}", f"b{number}*")) for number in range(200)]
+
+    def look() -> float:
+        began = time.process_time()
+        for one in zones:
+            links_of(one, observed)
+        return time.process_time() - began
+
+    first = look()
+    assert min(look() for _ in range(5)) < first / 20

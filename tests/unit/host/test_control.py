@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from netns_tools.errors import NetnsToolsError
-from netns_tools.host import control
+from netns_tools.host import control, unixsocket
 from netns_tools.host.control import Answer, ControlServer, ask
 
 BIG = "x" * (4 << 20)
@@ -71,9 +71,8 @@ def path(server: Server, tmp_path: Path) -> Path:
 
 
 def connect(path: Path) -> socket.socket:
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(5)
-    connection.connect(str(path))
+    connection = unixsocket.connect(str(path), 5)  # waits while too many wait
+    assert connection is not None
     return connection
 
 

@@ -135,21 +135,17 @@ class Dnat:
         return replace(self, ports=Ports(first, first + self.ports.count - 1, self.ports.to))
 
     @property
-    def place(self) -> tuple[str, int]:
-        """Where a connection ends up: container or address, and the shift of the port."""
-        return self.container or self.target, self.ports.shift
+    def place(self) -> tuple[str, str, int]:
+        """Where a connection ends up: container, else address, and the shift of the port.
+
+        The address of a container does not count: it follows the container.
+        """
+        return self.container, "" if self.container else self.target, self.ports.shift
 
     def is_like(self, other: Dnat) -> bool:
-        """Whether both do the same with a port that both have.
-
-        Of mappings to one container the address does not count: it follows the container.
-        """
-        return (
-            self.place == other.place
-            and self.container == other.container
-            and self.masquerade == other.masquerade
-            and self.allow_from == other.allow_from
-        )
+        """Whether both do the same with a port that both have."""
+        mine = self.place, self.masquerade, self.allow_from
+        return mine == (other.place, other.masquerade, other.allow_from)
 
 
 @dataclass(frozen=True)
@@ -387,14 +383,14 @@ def _span(entry: Entry) -> tuple[int, int]:
     return (entry.ports.first, entry.ports.last) if isinstance(entry, (Dnat, Hairpin)) else (0, 0)
 
 
-def _place(entry: Entry) -> tuple[str, int]:
+def _place(entry: Entry) -> tuple[str | int, ...]:
     match entry:
         case Dnat():
             return entry.place
         case Snat():
-            return entry.address, 0
+            return (entry.address,)
         case Masquerade():
-            return "", 0
+            return ()
         case Hairpin():
             return entry.target, entry.ports.shift
     return entry.via, entry.table

@@ -295,7 +295,7 @@ def _tokens(word: str, form: str) -> tuple[list[str], str]:
         tokens.append(token)
         if not colon:
             break
-    if not all(tokens) or len(tokens) > 4:
+    if not all(tokens):
         hint = "IPv6 addresses stand in brackets, like [2001:db8::1]" if word.count(":") > 3 else ""
         raise Refused(f"{shortened(word)!r} is no mapping", part=word, hint=hint or f"write {form}")
     return tokens, proto

@@ -84,14 +84,16 @@ def dnats(draw: st.DrawFn) -> Dnat:
 @st.composite
 def crowded_dnats(draw: st.DrawFn) -> Dnat:
     """Mappings of few ports, so that they often meet."""
+    shift = draw(st.sampled_from([100, 200]))
     return Dnat(
         proto=draw(PROTOS),
         host=draw(st.sampled_from(["", "10.0.0.1"])),
         iface="",
-        ports=draw(ports(highest=30).map(lambda some: Ports(some.first, some.last, some.first + 100))),
+        ports=draw(ports(highest=30).map(lambda some: Ports(some.first, some.last, some.first + shift))),
         target=draw(st.sampled_from(["10.1.0.1", "10.1.0.2"])),
         family=4,
         masquerade=draw(st.booleans()),
+        allow_from=draw(st.sampled_from([(), ("192.0.2.0/24",)])),
     )
 
 

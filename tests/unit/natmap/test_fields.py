@@ -44,6 +44,7 @@ def test_natmaps_dnat() -> None:
     assert read_plain("dnat", FORWARD) == [WEB]
     assert read_plain("dnat", FORWARD | {"no_masquerade": True}) == [WEB]
     assert read_plain("dnat", FORWARD | {"masquerade": True}) == [replace(WEB, masquerade=True)]
+    assert read_plain("dnat", FORWARD | {"allow_from": [], "ext_if": "", "map": ""}) == [WEB]
     assert read_plain("dnat", FORWARD | {"proto": "UDP", "ext_if": None}) == [replace(WEB, proto="udp")]
     for ports in ("80, 443,9000-9100", ["80", "443", "9000-9100"], [443, 80, "9000-9100"]):
         assert ports_of(read_plain("dnat", FORWARD | {"ports": ports})) == [
@@ -198,6 +199,7 @@ def test_port_0_for_commands_only() -> None:
         ("masquerade", {"int_ip": "10.0.0.0/24", "ext_if": "e", "exclude": "fd00::/8"}, ["int_ip is IPv4"]),
         ("hairpin", FORWARD | {"ext_ip": "0.0.0.0"}, ["0.0.0.0 is no address of one host"]),
         ("hairpin", FORWARD | {"lan_cidr": "fd00::/8"}, ["lan_cidr: fd00::/8 is not of the family"]),
+        ("hairpin", FORWARD | {"int_ip": "fd00::1"}, ["198.51.100.1 is IPv4 and fd00::1 is IPv6"]),
         ("hairpin", {"ports": "80"}, ["ext_ip is not given", "int_ip is not given"]),
         ("policy_routes", {}, ["src_ip is not given", "via is not given"]),
         (

@@ -236,8 +236,7 @@ def test_a_conflict_is_another_fate(first: list[Dnat], second: list[Dnat]) -> No
     changed = {identity for identity in before.keys() & after.keys() if before[identity] != after[identity]}
     conflicts = old.conflicts(new)
     for conflict in conflicts:
-        assert isinstance(conflict.old, Dnat)
-        assert isinstance(conflict.new, Dnat)
+        assert set(_identities(conflict.old)) & set(_identities(conflict.new))
     told = {
         identity
         for conflict in conflicts
@@ -283,6 +282,16 @@ def test_entries_of_all_kinds_are_sorted_and_counted(entries: list[Entry]) -> No
     assert set(desired) == set(entries)
     assert len(desired) == len(set(entries))
     assert Desired.of(reversed(entries)) == desired or overlaps(desired)
+
+
+def test_a_wide_range_meets_every_port_in_it() -> None:
+    wide, low, high = dnat("tcp", "", 1, 30, 1), dnat("tcp", "", 2, 3, 2), dnat("tcp", "", 10, 11, 10)
+    assert overlaps([low, wide, high]) == [(low, wide), (wide, high)]
+
+
+def test_a_container_that_is_called_like_an_address_is_not_that_address() -> None:
+    base = dnat("tcp", "", 80, 80, 80)
+    assert Desired.of([base]).conflicts(Desired.of([replace(base, container=base.target)]))
 
 
 def test_a_conflict_has_two_sides() -> None:

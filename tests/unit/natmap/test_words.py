@@ -132,6 +132,7 @@ def test_a_target_address_is_no_container(word: str) -> None:
         ("80-:10.0.0.1", "is no port"),
         ("1-2-3:10.0.0.1", "is no port"),
         ("80-89:10.0.0.1:80-88", "80-89 has 10 ports and 80-88 has 9"),
+        ("80-88:10.0.0.1:80-89", "80-88 has 9 ports and 80-89 has 10"),
         ("80-89:10.0.0.1:80", "write 80-89"),
         ("80-89:10.0.0.1:65530", "both ranges must be of one length"),
         ("80:10.0.0.256:80", "'10.0.0.256' is no address"),

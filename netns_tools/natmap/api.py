@@ -34,7 +34,8 @@ and an object with ``error`` (``host.httpmessage``): 400 for bad values and for 
 that exclude each other, 404 for what is not there, 405, 409 for conflicts and busy ports, 500 for
 what the machine refused.
 
-natmap's requests mean the same here; its clients find their fields in the answers, and ours beside them.
+A natmap state file needs no path: the command ``import`` makes entries of it (``imported``) and applies
+them. natmap's requests mean the same here; its clients find their fields in the answers, and ours beside them.
 """
 
 from __future__ import annotations

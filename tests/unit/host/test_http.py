@@ -79,6 +79,8 @@ async def answer(request: Request) -> Response:
             )
         case ("big",):
             return Response(200, BIG)
+        case ("long", size):
+            return Response(200, "x" * int(size))
         case ("busy",):
             raise Refused("port 80 is busy", hint="choose another")
         case ("bad",):
@@ -234,12 +236,25 @@ def test_the_answer_comes_whole_to_one_who_said_everything_at_once(path: Path) -
     assert (status, body) == (200, BIG)
 
 
-def test_head_and_http_1_0(path: Path) -> None:
+@pytest.mark.parametrize("size", range(100_000, 600_000, 40_000))
+def test_the_last_piece_waits_for_its_reader(path: Path, size: int) -> None:
+    """Some of these sizes leave a rest that neither the kernel nor ``drain`` holds up."""
     with connect(path) as connection:
-        connection.sendall(b"HEAD /echo HTTP/1.0\r\n\r\n")
-        head, _, body = everything(connection).partition(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200")
-    assert body == b""
+        connection.sendall(b"GET /long/%d HTTP/1.1\r\nHost: x\r\n\r\n" % size)
+        connection.shutdown(socket.SHUT_WR)
+        assert connection.recv(1, socket.MSG_PEEK) == b"H"
+        assert is_served(path)
+        assert len(everything(connection).partition(b"\r\n\r\n")[2]) == size + 3
+
+
+def test_head_and_http_1_0(path: Path) -> None:
+    """No body after HEAD, and the line stays usable; HTTP/1.0 ends it."""
+    with connect(path) as connection:
+        connection.sendall(b"HEAD /echo HTTP/1.1\r\nHost: x\r\n\r\nGET /echo HTTP/1.0\r\n\r\n")
+        nothing, first, second = everything(connection).split(b"HTTP/1.1 200")
+    assert nothing == b""
+    assert first.endswith(b"\r\n\r\n")
+    assert json.loads(second.partition(b"\r\n\r\n")[2])["method"] == "GET"
 
 
 def test_a_chunked_body(path: Path) -> None:
@@ -364,8 +379,9 @@ def test_drop_by_drop_is_too_slow_as_well(path: Path, monkeypatch: pytest.Monkey
                 received += connection.recv(4096)
 
 
-def test_more_clients_than_there_is_room_for(path: Path) -> None:
+def test_more_clients_than_there_is_room_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those that have been silent for the longest time make room."""
+    monkeypatch.setattr(http, "_IDLE", 60.0)
     silent = [connect(path) for _ in range(unixserver._CLIENTS_MAX)]
     wait_until(lambda: is_served(path))
     assert everything(silent[0]) == b""
@@ -495,6 +511,24 @@ def test_nobody_there(tmp_path: Path) -> None:
     assert request(str(dead), "GET", "/") is None
 
 
+@contextlib.contextmanager
+def answering(path: Path, serve: Callable[[socket.socket], object]) -> Iterator[None]:
+    """A server for one client."""
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+
+        def accept() -> None:
+            connection, _ = listener.accept()
+            with connection, contextlib.suppress(OSError):
+                serve(connection)
+
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield
+        thread.join()
+
+
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: "
 
 
@@ -516,46 +550,58 @@ OK = b"HTTP/1.1 200 OK\r\nContent-Length: "
 def test_a_daemon_that_answers_nonsense_or_nothing(tmp_path: Path, said: bytes | None) -> None:
     path = tmp_path / "s.sock"
     ended = threading.Event()
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
 
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection, contextlib.suppress(OSError):
-                connection.recv(1000)
-                if said is None:
-                    ended.wait(20)
-                else:
-                    connection.sendall(said)
+    def serve(connection: socket.socket) -> None:
+        connection.recv(1000)
+        if said is None:
+            ended.wait(20)
+        else:
+            connection.sendall(said)
 
-        thread = threading.Thread(target=serve)
-        thread.start()
+    with answering(path, serve):
         with pytest.raises(NetnsToolsError, match="did not answer GET /status"):
             request(str(path), "GET", "/status", timeout=0.5 if said is None else 20)
         ended.set()
-        thread.join()
 
 
 def test_an_endless_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpclient, "_ANSWER_MAX", 1 << 20)
     path = tmp_path / "s.sock"
-    with socket.socket(socket.AF_UNIX) as listener:
-        listener.bind(str(path))
-        listener.listen()
 
-        def serve() -> None:
-            connection, _ = listener.accept()
-            with connection, contextlib.suppress(OSError):
-                connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
-                while True:
-                    connection.sendall(b" " * 65536)
+    def pour(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            connection.sendall(b" " * 65536)
 
-        thread = threading.Thread(target=serve)
-        thread.start()
-        with pytest.raises(NetnsToolsError, match="longer than"):
-            request(str(path), "GET", "/status", timeout=20)
-        thread.join()
+    with answering(path, pour), pytest.raises(NetnsToolsError, match="longer than"):
+        request(str(path), "GET", "/status", timeout=20)
+
+
+def test_an_answer_drop_by_drop_is_too_slow_as_well(tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    never = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        connection.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+        while True:
+            connection.sendall(b" ")
+            never.wait(0.01)
+
+    with answering(path, drip), pytest.raises(NetnsToolsError, match=r"no answer within 0\.5 s"):
+        request(str(path), "GET", "/status", timeout=0.5)
+
+
+def test_one_who_refuses_before_everything_is_said(tmp_path: Path) -> None:
+    """It hangs up with most of the body unread: what it said is heard all the same."""
+    path = tmp_path / "s.sock"
+    said = b"HTTP/1.1 413 x\r\nContent-Length: 2\r\n\r\n{}"
+
+    def refuse(connection: socket.socket) -> None:
+        connection.recv(10)
+        connection.sendall(said)
+
+    with answering(path, refuse):
+        assert request(str(path), "POST", "/apply", "x" * (8 << 20), timeout=20) == (413, {})
 
 
 TEXT = st.text(st.characters(codec="utf-8"), min_size=1, max_size=20)

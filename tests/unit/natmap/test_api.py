@@ -147,6 +147,20 @@ def test_a_port_that_is_to_be_chosen() -> None:
     assert problems("DELETE", "/dnat", {"map": "0:10.0.0.10:80"})
 
 
+def test_names_that_could_be_mistaken_for_paths() -> None:
+    for container in ("by-id", "a/b", "..", "a?b#c", "ü"):
+        operation = Operation("remove", {"container": container, "port": 80, "proto": "", "dry_run": False})
+        method, target, body = request_for(operation)
+        path = tuple(map(unquote, target[1:].split("/")))
+        assert read_request(method, path, {}, body) == operation
+
+
+@pytest.mark.parametrize("any_address", ["", None, "0.0.0.0", "::"])
+def test_any_address(any_address: str | None) -> None:
+    body = {"host_ip": any_address, "host_port": 80, "new_host_port": 81}
+    assert read("PUT", "/remap", body).arguments["host_ip"] == ""
+
+
 # Ours
 
 

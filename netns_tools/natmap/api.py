@@ -22,7 +22,7 @@ is done or nothing.
 | PUT /remap | remap | host_ip host_port new_host_port proto replace force dry_run |
 | PUT /remap/{container} | remap | host_ip host_port new_host_port proto replace force dry_run |
 | POST /apply | apply | SECTIONS exact replace force dry_run |
-| POST /plan | apply | SECTIONS exact replace force ; changes nothing |
+| POST /plan | apply | SECTIONS exact replace force (dry_run is given) |
 | DELETE /mappings | delete | SECTIONS dry_run |
 | DELETE /clear | clear | dry_run |
 | POST /save | save | |
@@ -34,8 +34,9 @@ and an object with ``error`` (``host.httpmessage``): 400 for bad values and for 
 that exclude each other, 404 for what is not there, 405, 409 for conflicts and busy ports, 500 for
 what the machine refused.
 
-A natmap state file needs no path: the command ``import`` makes entries of it (``imported``) and applies
-them. natmap's requests mean the same here; its clients find their fields in the answers, and ours beside them.
+natmap's requests mean the same here; its clients find their fields in the answers, and ours beside
+them. A state file of natmap needs no path: the command ``import`` makes entries of it (``imported``)
+and applies them.
 """
 
 from __future__ import annotations

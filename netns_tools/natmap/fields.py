@@ -177,7 +177,7 @@ class _Reader:
                 self.refuse(name, refused, place)
         return found
 
-    def ports(self) -> list[Ports]:
+    def ports(self, *, free: bool) -> list[Ports]:
         self.need("ports", "80,443,9000-9100")
         if "ports" not in self.given:
             return []
@@ -185,7 +185,7 @@ class _Reader:
         try:
             if not entries:
                 raise Refused("there is no port in the list")
-            return words.parse_port_list(entries, free=self.free)
+            return words.parse_port_list(entries, free=free)
         except Refused as refused:
             self.refuse("ports", refused)
         return []
@@ -248,7 +248,7 @@ class _Reader:
         self.need("int_ip", "10.0.0.10")
         host = self.take("ext_ip", words.parse_host)
         target = self.take("int_ip", words.parse_target)
-        proto, ports = self.proto(), self.ports()
+        proto, ports = self.proto(), self.ports(free=self.free)
         self.same_family(host, target, "int_ip")
         if not target:
             return []
@@ -283,7 +283,7 @@ class _Reader:
         self.need("int_ip", "10.0.0.10")
         host = self.take("ext_ip", words.parse_unicast)
         target = self.take("int_ip", words.parse_target)
-        proto, ports = self.proto(), self.ports()
+        proto, ports = self.proto(), self.ports(free=False)
         self.same_family(host, target, "int_ip")
         lan = self.take("lan_cidr", words.parse_network)
         if lan and target and lan.family != target.family:

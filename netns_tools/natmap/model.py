@@ -115,17 +115,6 @@ class Dnat:
         """By what mappings are sorted: neighbours in one scope are neighbours."""
         return self.proto, self.scope, self.ports.first, self.ports.last
 
-    @property
-    def number(self) -> int:
-        """A number to name it by, as natmap's requests do: the same as long as its identity is.
-
-        FNV-1a of protocol, scope and first host port; 31 bits, so two of a namespace may share one.
-        """
-        digest = 2166136261
-        for byte in f"{self.proto} {self.scope} {self.ports.first}".encode():
-            digest = ((digest ^ byte) * 16777619) & 0xFFFFFFFF
-        return digest & 0x7FFFFFFF
-
     def only(self, port: int) -> Dnat:
         """The part of this for one of its host ports."""
         return replace(self, ports=self.ports.within(port, port))

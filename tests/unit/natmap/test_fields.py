@@ -130,6 +130,8 @@ def test_port_0_for_commands_only() -> None:
     (entry,) = read_plain("dnat", FORWARD | {"ports": "0:80"}, free=True)
     assert ports_of([entry]) == [Ports(0, 0, 80)]
     assert "only a command chooses" in refused("dnat", {"map": "0:10.0.0.10:80"})
+    with pytest.raises(ConfigError):
+        read_plain("hairpin", FORWARD | {"ports": "0:80"}, free=True)
 
 
 # Refusals

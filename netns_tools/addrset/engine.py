@@ -71,6 +71,7 @@ class Engine:
         self.repairs = 0  # of those, the ones after which a set was not as we had left it
         self.last_change = 0.0  # seconds since the epoch
         self.last_error = ""
+        self.record_error = ""  # why what is ours is not written down
         self._stale: set[SetId] = set()
         self._unreadable: dict[SetId, str] = {}
         self._outdated = False  # the record lists what has been taken out
@@ -283,7 +284,9 @@ class Engine:
         try:
             write()
             self.journal.well("record", f"{self.record.path} is written")
+            self.record_error = ""
         except OSError as error:
+            self.record_error = f"{self.record.path}: {error.strerror}"
             self.journal.error(
                 f"cannot write down what we put into sets: {self.record.path}: {error.strerror}; "
                 "the sets are kept true, but after a restart nobody knows what in them is ours",

@@ -7,7 +7,6 @@ neither overlap nor touch.
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, ip_network, summarize_address_range
-from socket import AF_INET, AF_INET6, inet_ntop, inet_pton
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,12 +28,7 @@ def parse(text: str) -> Range:
 
 
 def _number(text: str) -> int:
-    """An address as a number, as int(ip_address()) but five times as fast: a set may hold 10,000."""
-    try:
-        packed = inet_pton(AF_INET6 if ":" in text else AF_INET, text)
-    except OSError:
-        raise ValueError(f"{text!r} is no address") from None
-    return int.from_bytes(packed, "big")
+    return int(IPv6Address(text) if ":" in text else IPv4Address(text))
 
 
 def merge(ranges: Iterable[Range]) -> list[Range]:
@@ -72,10 +66,9 @@ def texts(ranges: Iterable[Range], family: int) -> list[str]:
     make = IPv4Address if family == 4 else IPv6Address
     bits = 32 if family == 4 else 128
     found = []
-    family_number, size = (AF_INET, 4) if family == 4 else (AF_INET6, 16)
     for first, last in ranges:
         if first == last:  # most are; and to summarize takes its time
-            found.append(inet_ntop(family_number, first.to_bytes(size, "big")))
+            found.append(str(make(first)))
             continue
         for network in summarize_address_range(make(first), make(last)):
             whole = network.prefixlen == bits

@@ -35,7 +35,7 @@ def status_of(
     """Everything, for ``status --json``: desired and actual elements of each set, and the last error."""
     sets = [_set_status(state, engine) for state in engine.states.values()]
     errors = [one for one in sets if one["state"] == ERROR]
-    troubled = errors or process.reload_error or any(process.sockets.values())
+    troubled = any((errors, process.reload_error, engine.record_error, *process.sockets.values()))
     troubled = troubled or (docker is not None and not docker.connected)
     return {
         "name": process.name,
@@ -46,6 +46,7 @@ def status_of(
         "reload_error": process.reload_error or None,
         "last_change": _when(engine.last_change),
         "last_error": engine.last_error or None,
+        "record_error": engine.record_error or None,
         "sets": sets,
         "interfaces": _interfaces(settings, engine),
         "docker": _docker_status(settings.docker, docker),
@@ -135,6 +136,8 @@ def describe(status: dict[str, Any]) -> list[str]:
     ]
     if status["reload_error"]:
         lines += ["the last reload was refused:", *_indented(status["reload_error"])]
+    if status["record_error"]:
+        lines.append(f"  what is ours in the sets is not written down: {status['record_error']}")
     for one in status["sets"]:
         lines.append(f"  {one['zone']}: {one['family']} {one['table']} {one['set']}: {one['state']}")
         if one["error"]:

@@ -7,6 +7,7 @@ kernel itself (linux/netfilter/nf_tables.h).
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import re
@@ -109,6 +110,7 @@ class Nft:
                 "the Python binding of nftables is not installed", hint="apt install python3-nftables"
             ) from None
         try:
+            ctypes.CDLL("libnftables.so.1")  # without it the binding's half-made context prints a traceback
             self._context = nftables.Nftables()
         except OSError as error:
             raise NetnsToolsError(

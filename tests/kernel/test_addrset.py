@@ -455,6 +455,25 @@ def test_sockets_that_somebody_removes_come_back(wan: FakeHost, tmp_path: Path) 
             daemon.stop(signal.SIGKILL)
 
 
+def test_a_full_disk_is_told_and_forgotten(wan: FakeHost, tmp_path: Path) -> None:
+    """Sets are kept true all the same; that nobody will know what in them is ours stands in the status."""
+    wan.run("mkdir", "/run/netns-tools")
+    wan.run("mount", "-t", "tmpfs", "-o", "size=8k,mode=755", "tmpfs", "/run/netns-tools")
+    with running(wan, tmp_path, WAN) as daemon:
+        fill = "cd /run/netns-tools && rm addrset-host.record && cat /dev/zero > junk"
+        wan.run("sh", "-c", fill, check=False)
+        ip(wan, "address", "add", "192.0.2.1/24", "dev", "wan0")
+        daemon.wait_elements("wan_ips", "192.0.2.1")
+        ip(wan, "address", "add", "192.0.2.2/24", "dev", "wan0")
+        daemon.wait_elements("wan_ips", "192.0.2.1", "192.0.2.2")
+        wait_for(lambda: daemon.status()["record_error"], "it says so")
+        assert daemon.status()["state"] == "degraded"
+        assert "No space left" in daemon.command("status").stdout
+        wan.run("rm", "/run/netns-tools/junk")
+        ip(wan, "address", "add", "192.0.2.3/24", "dev", "wan0")
+        wait_for(lambda: daemon.status()["state"] == "ok", "it is over")
+
+
 @isolated
 def test_nothing_follows_a_piece_of_a_line_in_the_record() -> None:
     """A full disk cuts a line off; what comes later must not make another address of it."""
@@ -553,6 +572,17 @@ def test_several_at_once(wan: FakeHost, words: list[str]) -> None:
             one.kill()
             one.wait()
     assert daemon.elements("wan_ips") == {"192.0.2.1"}
+
+
+def test_without_libnftables(wan: FakeHost) -> None:
+    wan.configure("addrset-host.yaml", WAN)
+    where = "ldconfig -p | sed -n 's/.*libnftables.so.1 .*=> //p'"
+    wan.run("sh", "-c", f"for one in $({where}); do mount --bind /dev/null $one; done")
+    for words in (["run"], ["run", "--once"], ["plan"]):
+        said = AddrSet(wan).command(*words, check=False)
+        assert said.returncode == 1
+        assert "apt install libnftables1" in said.stderr
+        assert "Traceback" not in said.stderr
 
 
 def test_nobody_else_can_hold_the_lock(wan: FakeHost) -> None:

@@ -11,7 +11,7 @@ import errno
 import ipaddress
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -34,6 +34,8 @@ _CTA_IP_SRC = {4: 1, 6: 3}  # CTA_IP_V4_SRC, CTA_IP_V6_SRC
 _CTA_IP_DST = {4: 2, 6: 4}
 _CTA_PROTO_NUM, _CTA_PROTO_SRC_PORT, _CTA_PROTO_DST_PORT = 1, 2, 3
 _CTA_FILTER_ORIG_FLAGS = 1
+_PORT_PLACE = {4: 52, 6: 76}  # in a message, after family (4), two addresses, protocol and source port
+_PORT_HEADER = struct.pack("=HH", 6, _CTA_PROTO_DST_PORT)
 _FILTER_PROTO_NUM, _FILTER_DST_PORT = 1 << 3, 1 << 5  # CTA_FILTER_F_CTA_PROTO_* (Linux 5.8)
 
 _RTM_NEWROUTE = 24
@@ -106,9 +108,7 @@ def delete_flows(flows: Iterable[Flows]) -> int:
             chosen = Choice(some, local)
             # A packet that was on its way through the old tables may have made an entry meanwhile.
             for _ in range(_ROUNDS):
-                found = [
-                    entry for entry in _entries(kernel, family, proto, chosen.only_port) if entry in chosen
-                ]
+                found = [entry for entry in _entries(kernel, family, proto, chosen.ports) if entry in chosen]
                 deleted += _delete(kernel, family, found)
                 if not found:
                     break
@@ -136,7 +136,7 @@ class Local:
 
 
 class Choice:
-    """Which entries are meant by some flows of one family and protocol. ``only_port``: 0 if several."""
+    """Which entries are meant by some flows of one family and protocol; ``ports`` are all of theirs."""
 
     def __init__(self, flows: Iterable[Flows], local: Local) -> None:
         self._local = local
@@ -151,7 +151,7 @@ class Choice:
             )
             for port in range(one.first, one.last + 1):
                 self._by_port.setdefault(port, []).append(prepared)
-        self.only_port = next(iter(self._by_port)) if len(self._by_port) == 1 else 0
+        self.ports: Collection[int] = self._by_port.keys()
 
     def __contains__(self, entry: Entry) -> bool:
         return any(self._is_meant(entry, one) for one in self._by_port.get(entry.port, ()))
@@ -209,12 +209,16 @@ def _local_prefix(data: Buffer, start: int, end: int, family: int) -> list[tuple
     return [(packed, length)]
 
 
-def _entries(kernel: BatchRequester, family: int, proto: str, port: int) -> Iterator[Entry]:
-    """The tracked connections of a family and protocol, to ``port`` unless that is 0."""
+def _entries(kernel: BatchRequester, family: int, proto: str, ports: Collection[int]) -> Iterator[Entry]:
+    """The tracked connections of a family and protocol to some ports.
+
+    The kernel goes through its whole table, which takes 13 ms with 262,144 buckets
+    (net.netfilter.nf_conntrack_buckets), however few entries it has.
+    """
     parts = attribute(_CTA_PROTO_NUM, bytes([_NUMBERS[proto]]))
     flags = _FILTER_PROTO_NUM
-    if port:
-        parts += attribute(_CTA_PROTO_DST_PORT, port.to_bytes(2, "big"))
+    if len(ports) == 1:
+        parts += attribute(_CTA_PROTO_DST_PORT, next(iter(ports)).to_bytes(2, "big"))
         flags |= _FILTER_DST_PORT
     filters = attribute(_CTA_FILTER_ORIG_FLAGS, struct.pack("=I", flags))
     body = (
@@ -223,20 +227,29 @@ def _entries(kernel: BatchRequester, family: int, proto: str, port: int) -> Iter
         + attribute(_CTA_FILTER | _NESTED, filters)
     )
     for data, _interrupted in kernel.dump(_CT_GET, body):
-        yield from decode(data, family, proto)
+        yield from decode(data, family, proto, ports)
 
 
 def _nfgenmsg(family: int) -> bytes:
     return struct.pack("=BBH", _FAMILIES[family], 0, 0)
 
 
-def decode(data: Buffer, family: int, proto: str) -> Iterator[Entry]:
-    """The connections of a family and protocol in a datagram of a dump; anything else is skipped."""
+def decode(data: Buffer, family: int, proto: str, ports: Collection[int]) -> Iterator[Entry]:
+    """The connections of a family and protocol to some ports in a datagram of a dump."""
+    place = _PORT_PLACE[family]
     for message in messages(data):
-        if message.kind == _CT_NEW and message.end - message.start >= 4:
-            entry = _decode_entry(data, message.start + 4, message.end, family, _NUMBERS[proto])
-            if entry is not None:
-                yield entry
+        start = message.start
+        if message.kind != _CT_NEW or message.end - start < 4:
+            continue
+        # Most entries are of no interest: look where the port always is before taking all apart.
+        if (
+            data[start + place - 4 : start + place] == _PORT_HEADER
+            and int.from_bytes(data[start + place : start + place + 2], "big") not in ports
+        ):
+            continue
+        entry = _decode_entry(data, start + 4, message.end, family, _NUMBERS[proto])
+        if entry is not None and entry.port in ports:
+            yield entry
 
 
 def _decode_entry(data: Buffer, start: int, end: int, family: int, number: int) -> Entry | None:

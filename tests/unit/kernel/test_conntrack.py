@@ -23,6 +23,7 @@ ENTRY = Entry(
     key=b"",
 )
 LOCAL = Local([(socket.inet_aton("127.0.0.0"), 8), (socket.inet_aton("192.0.2.1"), 32)])
+PORTS = {ENTRY.port}
 FLOWS = Flows("udp", 4, "192.0.2.1", 5300, 5300)
 
 
@@ -66,8 +67,8 @@ def test_one_of_several_is_enough() -> None:
     other = replace(FLOWS, host="192.0.2.2")
     choice = Choice([other, FLOWS], LOCAL)
     assert ENTRY in choice
-    assert choice.only_port == 5300
-    assert Choice([FLOWS, replace(FLOWS, first=1, last=1)], LOCAL).only_port == 0
+    assert set(choice.ports) == {5300}
+    assert set(Choice([FLOWS, replace(FLOWS, first=1, last=2)], LOCAL).ports) == {1, 2, 5300}
 
 
 def test_local() -> None:
@@ -104,23 +105,39 @@ def told(number: int = 17, kind: int = 0x100) -> bytes:
 
 
 def test_decode() -> None:
-    first, second = decode(told() + told(), 4, "udp")
+    first, second = decode(told() + told(), 4, "udp", PORTS)
     assert first._replace(key=b"") == ENTRY
     assert first == second
     assert first.key.endswith(attribute(12, b"iden"))
     assert attribute(8, ENTRY.mark.to_bytes(4, "big")) not in first.key
 
 
+@pytest.mark.parametrize("family", [4, 6])
+def test_only_the_ports_that_are_asked_for(family: int) -> None:
+    """As the kernel writes it, and with something before the ports."""
+    size = 4 if family == 4 else 16
+    one, other = bytes(size - 1) + b"\1", bytes(size - 1) + b"\2"
+    bodies = [
+        extra
+        + attribute(0x8001, packed(family, one, other, (4000, 53), 17))
+        + attribute(0x8002, packed(family, other, one, (53, 4000), 17))
+        for extra in (b"", attribute(8, b"mark"))
+    ]
+    for body in bodies:
+        assert [entry.port for entry in decode(message(body), family, "udp", {53, 54})] == [53]
+        assert list(decode(message(body), family, "udp", {4000})) == []
+
+
 def test_others_are_skipped() -> None:
-    assert not list(decode(told(number=6), 4, "udp"))
-    assert not list(decode(told(), 6, "udp"))
-    assert not list(decode(told(kind=0x102), 4, "udp"))
+    assert not list(decode(told(number=6), 4, "udp", PORTS))
+    assert not list(decode(told(), 6, "udp", PORTS))
+    assert not list(decode(told(kind=0x102), 4, "udp", PORTS))
 
 
 @given(st.binary(max_size=200), st.integers(0, 250))
 def test_garbage_is_no_error(garbage: bytes, place: int) -> None:
-    list(decode(garbage, 4, "udp"))
-    list(decode(message(garbage), 4, "udp"))
+    list(decode(garbage, 4, "udp", PORTS))
+    list(decode(message(garbage), 4, "udp", PORTS))
     data = bytearray(told())
     data[place : place + len(garbage)] = garbage
-    list(decode(bytes(data), 4, "udp"))
+    list(decode(bytes(data), 4, "udp", PORTS))

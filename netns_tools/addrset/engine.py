@@ -104,6 +104,10 @@ class Engine:
         """Whether a set could not be made right, so that it is worth another try later."""
         return any(state.state == ERROR for state in self.states.values())
 
+    def is_outrun(self) -> bool:
+        """Whether others changed sets as fast as they were looked at: nothing more may tell of that."""
+        return not self._stale.isdisjoint(self.states)
+
     def retry_failed(self) -> None:
         """Read the sets that failed again at the next ``reconcile``."""
         self._stale.update(id for id, state in self.states.items() if state.state == ERROR)

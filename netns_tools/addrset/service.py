@@ -267,3 +267,5 @@ class AddressSets:
         if self.engine.repairs > repairs:
             self._fight = max(0.0, self._fight - (began - self._fight_seen) * 2) + 1
             self._fight_seen = began
+        if self.engine.is_outrun() and self._loop is not None:
+            self._ask_for_work()

@@ -467,6 +467,8 @@ def nft_error(complaint: bytes) -> NftError:
     lines = [line.removeprefix("internal:0:0-0: ").removeprefix("Error: ") for line in text.splitlines()]
     message = "; ".join(dict.fromkeys(line.strip() for line in lines if line.strip())) or "nft failed"
     kind = next((kind for kind, reasons in _reasons() if any(r in message for r in reasons)), "other")
+    if kind == "full":  # ENFILE, which the C library has another text for
+        message = "the set is full"
     return NftError(f"nft: {message}", errno=kind, hint=_HINTS.get(kind, ""))
 
 

@@ -113,6 +113,14 @@ def udp_in(pid: int, family: int) -> socket.socket:
             assert libc.setns(home.fileno(), CLONE_NEWNET) == 0
 
 
+def until_dropped(count: int, variant: str, family: int) -> None:
+    """Wait until the policy of FORWARD has dropped so many packets; neighbours have to be found first."""
+    end = time.monotonic() + 20
+    while f"DROP {count} packets" not in (said := iptables(variant, "-vnL FORWARD", family=family)):
+        assert time.monotonic() < end, said
+        time.sleep(0.01)
+
+
 @pytest.mark.parametrize("family", [4, 6])
 @pytest.mark.parametrize("variant", VARIANTS)
 @isolated
@@ -131,27 +139,26 @@ def test_what_is_marked_passes_and_nothing_else(variant: str, family: int) -> No
             sender.settimeout(10)
 
             def send() -> None:
+                iptables(variant, "-Z FORWARD", family=family)
                 sender.sendto(b"unmarked", (host, 81))
                 sender.sendto(b"marked", (host, 80))
 
             send()
-            assert "DROP 2 packets" in iptables(
-                variant, "-vnL FORWARD", family=family
-            )  # else there is nothing to prove
+            until_dropped(2, variant, family)  # else there is nothing to prove
             assert ensure(MARK)
             send()
             data, source = good.recvfrom(100)
             assert data == b"marked"
             good.sendto(b"answer", source)
             assert sender.recv(100) == b"answer"
-            bad.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                bad.recv(100)
+            until_dropped(1, variant, family)
             remove()
             send()
-            good.setblocking(False)
-            with pytest.raises(BlockingIOError):
-                good.recv(100)
+            until_dropped(2, variant, family)
+            for one in (good, bad):
+                one.setblocking(False)
+                with pytest.raises(BlockingIOError):
+                    one.recv(100)
 
 
 @pytest.mark.parametrize("family", [4, 6])

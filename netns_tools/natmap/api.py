@@ -50,15 +50,13 @@ from netns_tools.config.shell import PROBLEMS_MAX
 from netns_tools.errors import ConfigError, Problem
 from netns_tools.host.httpmessage import BAD, NO_METHOD, UNKNOWN, Refused, Request, Response
 from netns_tools.natmap import words
-from netns_tools.natmap.fields import FIELDS, read_plain, render_entry
+from netns_tools.natmap.fields import FIELDS, plain, read_plain, render_entry
 from netns_tools.natmap.model import (
     PORT_MAX,
     Dnat,
     Entry,
     Hairpin,
     Identity,
-    Masquerade,
-    PolicyRoute,
     Snat,
     overlaps,
 )
@@ -429,31 +427,8 @@ def request_for(operation: Operation) -> tuple[str, str, Any]:
 
 def entry_fields(entry: Entry) -> tuple[str, Any]:
     """Kind and fields of an entry, as short as may be: what ``read_plain`` makes this entry of."""
-    match entry:
-        case Dnat():
-            word = words.render_word(entry)
-            if entry.container:
-                return "docker", {"container": entry.container, "map": word}
-            more: dict[str, Any] = {"ext_if": entry.iface} if entry.iface else {}
-            more |= {"masquerade": True} if entry.masquerade else {}
-            more |= {"allow_from": [*entry.allow_from]} if entry.allow_from else {}
-            return "dnat", {"map": word, **more} if more else word
-        case Snat():
-            fields = {"int_ip": entry.source, "ext_if": entry.iface, "ext_ip": entry.address}
-            return "snat", fields | ({"exclude": [*entry.exclude]} if entry.exclude else {})
-        case Masquerade():
-            fields = {"int_ip": entry.source, "ext_if": entry.iface}
-            return "masquerade", fields | ({"exclude": [*entry.exclude]} if entry.exclude else {})
-        case Hairpin():
-            fields = {
-                "ext_ip": entry.host,
-                "int_ip": entry.target,
-                "proto": entry.proto,
-                "ports": words.render_ports(entry.ports),
-            }
-            return "hairpin", fields | ({"lan_cidr": entry.lan} if entry.lan else {})
-        case PolicyRoute():
-            return "policy_routes", {"src_ip": entry.source, "via": entry.via, "table": entry.table}
+    kind, fields = plain(entry)
+    return kind, fields["map"] if kind == "dnat" and len(fields) == 1 else fields
 
 
 # Answers

@@ -458,6 +458,15 @@ def test_an_operation_survives_its_request(operation: Operation) -> None:
     assert (found.name, got) == (operation.name, sent)
 
 
+def test_what_stands_beside_the_word_of_a_container_is_said_too() -> None:
+    fields = {"map": "8080:80", "ext_if": "eth0", "masquerade": True, "allow_from": ["10.0.0.0/8"]}
+    operation = read_request("POST", ("mapping", "web"), {}, fields)
+    method, target, body = request_for(operation)
+    assert (
+        read_request(method, (target[1:],), {}, body).arguments["entries"] == operation.arguments["entries"]
+    )
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from fnmatch import fnmatchcase
 
+from netns_tools.host.containers import network_owner
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from netns_tools.addrset.config import Selector
     from netns_tools.host.docker import Container
@@ -28,7 +30,7 @@ def container_addresses(
         for selector in selectors:
             if not _chooses(selector, container):
                 continue
-            owner = _network_owner(container, running)
+            owner = network_owner(container, running)
             for network, address4, address6 in owner.networks if owner else ():
                 if selector.network is None or network == selector.network:
                     v4.add(address4)
@@ -47,26 +49,3 @@ def _chooses(selector: Selector, container: Container) -> bool:
         return False
     project = selector.compose_project
     return project is None or container.label(_COMPOSE_PROJECT) == project
-
-
-def _network_owner(container: Container, running: Mapping[str, Container]) -> Container | None:
-    """The container whose network namespace this one is in; None when that is the host's, or gone."""
-    passed = set()
-    while container.network_mode.startswith("container:"):
-        passed.add(container.id)
-        found = _find(container.network_mode.removeprefix("container:"), running)
-        if found is None or found.id in passed:
-            return None
-        container = found
-    return None if container.network_mode == "host" else container
-
-
-def _find(reference: str, running: Mapping[str, Container]) -> Container | None:
-    """The container that Docker means by a text: its id, its name, the beginning of one id alone."""
-    if reference in running:
-        return running[reference]
-    if not reference:
-        return None
-    named = [container for container in running.values() if container.name == reference]
-    begins = named or [container for id, container in running.items() if id.startswith(reference)]
-    return begins[0] if len(begins) == 1 else None

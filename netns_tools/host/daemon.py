@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from typing import Any, Protocol
 
+    from netns_tools.host.unixserver import UnixServer
     from netns_tools.paths import Paths
 
     class Service(Protocol):
@@ -69,14 +70,29 @@ def lock_of(nstype: str, name: str, paths: Paths) -> Lock:
 
 
 class Daemon:
-    """Runs a service until SIGTERM."""
+    """Runs a service until SIGTERM.
 
-    def __init__(self, nstype: str, name: str, paths: Paths, service: Service, journal: Journal) -> None:
+    ``server``: what speaks on its sockets, unless it is commands of a line each. ``group``: whose
+    members may use them.
+    """
+
+    def __init__(
+        self,
+        nstype: str,
+        name: str,
+        paths: Paths,
+        service: Service,
+        journal: Journal,
+        *,
+        server: UnixServer | None = None,
+        group: str = "",
+    ) -> None:
         self.path = socket_path(nstype, name, paths)
         self.service = service
         self.journal = journal
         self._notifier = Notifier()
-        self._control = ControlServer(self._answer)
+        self._control = server or ControlServer(self._answer)
+        self._group = group
         self._extra: set[str] = set()
         self._status = ""
         self._tasks: set[asyncio.Task[object]] = set()
@@ -94,7 +110,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, ended.set)
         loop.add_signal_handler(signal.SIGHUP, self._hangup)
-        await self._control.listen(self.path)
+        await self._control.listen(self.path, self._group)
         try:
             self.service.start(loop)
             await self._listen()
@@ -135,7 +151,7 @@ class Daemon:
         try:
             with contextlib.suppress(OSError):
                 make_directory(os.path.dirname(self.path))
-            await self._control.listen(self.path)
+            await self._control.listen(self.path, self._group)
             self.journal.well(self.path, f"listening on {self.path}")
         except NetnsToolsError as error:
             self.journal.error(f"{error.message}; {error.hint}", subject=self.path)
@@ -150,7 +166,7 @@ class Daemon:
         problems = {}
         for path in sorted(wanted):
             try:
-                await self._control.listen(path)
+                await self._control.listen(path, self._group)
                 self._extra.add(path)
                 problems[path] = ""
                 self.journal.well(path, f"listening on {path}")

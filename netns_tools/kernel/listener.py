@@ -11,7 +11,7 @@ import errno
 import os
 import socket
 import struct
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Set
 from typing import NamedTuple
 
 from netns_tools.errors import NetnsToolsError
@@ -250,7 +250,11 @@ class Reservations:
     def update(self, wanted: Iterable[Place]) -> dict[Place, str]:
         """Hold these and no others; those that cannot be held, and why (somebody has it, no descriptors)."""
         places = set(wanted)
-        for place in self._sockets.keys() - places:
+        return self.change(places, self._sockets.keys() - places)
+
+    def change(self, places: Set[Place], gone: Set[Place]) -> dict[Place, str]:
+        """Hold these too, and no longer those that are gone; those that cannot be held, and why."""
+        for place in gone & self._sockets.keys():
             self._sockets.pop(place).close()
         failed = {}
         for place in sorted(places - self._sockets.keys()):

@@ -320,6 +320,22 @@ class Desired:
         return rows
 
 
+def difference(old: tuple[Dnat, ...], new: tuple[Dnat, ...]) -> tuple[list[Dnat], list[Dnat]]:
+    """The mappings that only one of two sorted rows has: those of the old one, those of the new one.
+
+    Rows of which one was made of the other share most entries, so they are compared from both ends.
+    """
+    start, shorter = 0, min(len(old), len(new))
+    while start < shorter and old[start] is new[start]:
+        start += 1
+    end = 0
+    while end < shorter - start and old[-1 - end] is new[-1 - end]:
+        end += 1
+    gone = dict.fromkeys(old[start : len(old) - end])
+    come = dict.fromkeys(new[start : len(new) - end])
+    return [entry for entry in gone if entry not in come], [entry for entry in come if entry not in gone]
+
+
 def overlaps(entries: Iterable[Entry]) -> list[Conflict]:
     """Pairs of these entries that exclude or repeat each other; the old one comes first in ``entries``.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from netns_tools.errors import NetnsToolsError
@@ -44,10 +44,11 @@ class SetType(NamedTuple):
 
 
 class Chain(NamedTuple):
-    """A chain: its rules, and for one that the kernel calls, ``type nat hook …``."""
+    """A chain: its rules, and for one that the kernel calls, ``nat hook prerouting`` and the priority."""
 
     rules: tuple[str, ...]
     hook: str = ""
+    priority: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,14 +91,14 @@ class Change(NamedTuple):
 # Text
 
 
-def install(skeleton: Skeleton, content: Content) -> str:
+def render(skeleton: Skeleton, content: Content) -> str:
     """The text that puts the table in the place of whatever has its name, as one transaction."""
     sets = [_declaration(name, type, content.get(name, {})) for name, type in skeleton.sets.items()]
     chains = [
         "\n".join(
             [
                 f"  chain {name} {{",
-                *([f"    {chain.hook};"] if chain.hook else []),
+                *([f"    type {chain.hook} priority {chain.priority};"] if chain.hook else []),
                 *(f"    {rule}" for rule in chain.rules),
                 "  }",
             ]
@@ -105,10 +106,18 @@ def install(skeleton: Skeleton, content: Content) -> str:
         for name, chain in skeleton.chains.items()
     ]
     body = "\n".join([f'  comment "{skeleton.comment}"', *sets, *chains])
-    # Deleting what is not there would fail, so it is made before.
-    return (
-        f"add table {skeleton.where}\ndelete table {skeleton.where}\ntable {skeleton.where} {{\n{body}\n}}\n"
-    )
+    return f"{_removal(skeleton)}table {skeleton.where} {{\n{body}\n}}\n"
+
+
+def _removal(skeleton: Skeleton) -> str:
+    """The text that removes a table. To delete what is not there would fail: it is added before."""
+    return f"add table {skeleton.where}\ndelete table {skeleton.where}\n"
+
+
+def _understudy(skeleton: Skeleton) -> Skeleton:
+    """The same table by another name, which the kernel asks right after ours."""
+    chains = {name: chain._replace(priority=chain.priority + 1) for name, chain in skeleton.chains.items()}
+    return replace(skeleton, table=f"{skeleton.table}_next", chains=chains)
 
 
 def _declaration(name: str, type: SetType, elements: dict[Key, Data]) -> str:
@@ -132,7 +141,7 @@ def lines(skeleton: Skeleton, changes: Iterable[Change]) -> list[str]:
 def _element_texts(type: SetType, elements: Iterable[tuple[Key, Data]]) -> Iterator[str]:
     named = "ifname" in type.key
     for key, data in elements:
-        if named and len(key) > 1:
+        if named and key != ("*",):  # a name may be a word of nft
             key = tuple(
                 f'"{text}"' if kind == "ifname" else text for kind, text in zip(type.key, key, strict=True)
             )
@@ -221,6 +230,7 @@ class OwnTable:
 
     def __init__(self, skeleton: Skeleton) -> None:
         self.skeleton = skeleton
+        self._understudy = _understudy(skeleton)
         self._nft = Nft()
         self._kernel = Requester(NETLINK_NETFILTER, _PURPOSE)
         self._family = {name: number for number, name in FAMILIES.items()}[skeleton.family]
@@ -253,11 +263,21 @@ class OwnTable:
         return _number(_values(data, message).get(_GEN_ID, b"")) if message else 0
 
     def install(self, content: Content) -> None:
-        """Put the table, with these elements, in the place of whatever has its name.
+        """Put the table, with these elements, in the place of whatever has its name. Raises ``NftError``.
 
-        One transaction: no packet meets a table that is half there. Raises ``NftError``.
+        No packet finds nothing. One transaction would not do: the kernel asks the chains of one hook one
+        after the other, the new one before the old one. A packet that is between them at the moment of the
+        exchange has met the new one too early and the old one too late (1 % of exchanges lost a connection).
+        So a second table stands in for ours meanwhile.
         """
-        self._nft.apply_text(install(self.skeleton, content))
+        if self._table(self.skeleton) is None:
+            self._nft.apply_text(_removal(self._understudy) + render(self.skeleton, content))
+        else:
+            self._nft.apply_text(render(self._understudy, content))
+            try:
+                self._nft.apply_text(render(self.skeleton, content))
+            finally:
+                self._nft.apply_text(_removal(self._understudy))
         self._rules = []
 
     def apply(self, changes: Iterable[Change]) -> None:
@@ -270,27 +290,35 @@ class OwnTable:
 
     def remove(self) -> None:
         """Remove the table, if there is one. Raises ``NftError``."""
-        where = self.skeleton.where
-        self._nft.apply_text(f"add table {where}\ndelete table {where}\n")
+        self._nft.apply_text(_removal(self.skeleton) + _removal(self._understudy))
 
     def _read(self) -> LiveTable | None:
-        answer = self._kernel.ask(
-            _GETTABLE, _header(self._family) + attribute(_TABLE_NAME, _name(self.skeleton.table))
-        )
-        if answer is None:
+        values = self._table(self.skeleton)
+        if values is None:
             return None
-        values = _values(*answer)
         bits = _number(values.get(_TABLE_FLAGS, b""))
         found = LiveTable(
             _comment(values.get(_TABLE_USERDATA, b"")),
             frozenset(name for bit, name in _TABLE_FLAG_NAMES.items() if bits & bit),
         )
-        if found.comment == self.skeleton.comment and "dormant" not in found.flags:
+        # An understudy that was left behind by a process that was killed goes with the next install().
+        if (
+            found.comment == self.skeleton.comment
+            and "dormant" not in found.flags
+            and self._table(self._understudy) is None
+        ):
             found.whole = self._is_whole()
         if found.whole:
             read = ((name, self._elements(name, type)) for name, type in self.skeleton.sets.items())
             found.content = {name: elements for name, elements in read if elements}
         return found
+
+    def _table(self, skeleton: Skeleton) -> dict[int, bytes] | None:
+        """What the kernel tells of a table; None when there is none of that name."""
+        answer = self._kernel.ask(
+            _GETTABLE, _header(self._family) + attribute(_TABLE_NAME, _name(skeleton.table))
+        )
+        return None if answer is None else _values(*answer)
 
     def _is_whole(self) -> bool:
         """Whether all sets, chains and rules are those that the table was made with.

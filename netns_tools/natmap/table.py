@@ -20,7 +20,8 @@ from ipaddress import collapse_addresses, ip_address, ip_network
 from itertools import pairwise
 from typing import NamedTuple
 
-from netns_tools.kernel.nattable import Chain, Change, Content, Data, Key, SetType, Skeleton, install
+from netns_tools.kernel.nattable import Chain, Change, Content, Data, Key, SetType, Skeleton, render
+from netns_tools.natmap.model import difference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -91,12 +92,13 @@ def _chains() -> Iterator[tuple[str, Chain]]:
                 "iifname @loopback ip daddr 127.0.0.0/8 drop",
                 "iifname @loopback ip saddr 127.0.0.0/8 drop",
             ),
-            "type filter hook prerouting priority raw",
+            "filter hook prerouting",
+            -300,
         ),
     )
     # The first NAT chain that translates wins: before iptables and Docker (-100) and firewalld (-90).
-    yield "prerouting", Chain(("jump lookup",), "type nat hook prerouting priority -105")
-    yield "output", Chain(("jump lookup",), "type nat hook output priority -105")
+    yield "prerouting", Chain(("jump lookup",), "nat hook prerouting", -105)
+    yield "output", Chain(("jump lookup",), "nat hook output", -105)
     # The mark has to be there before the translation, which ends the evaluation.
     yield (
         "lookup",
@@ -146,7 +148,8 @@ def _chains() -> Iterator[tuple[str, Chain]]:
                     )
                 ),
             ),
-            "type nat hook postrouting priority 95",
+            "nat hook postrouting",
+            95,
         ),
     )
     # Sources that the target cannot answer by way of us: its own address, and 127.0.0.1.
@@ -165,7 +168,8 @@ def _chains() -> Iterator[tuple[str, Chain]]:
         "forward",
         Chain(
             (f"ct mark and {MARK:#010x} != 0 meta mark set meta mark or {MARK:#010x}",),
-            "type filter hook forward priority -5",
+            "filter hook forward",
+            -5,
         ),
     )
 
@@ -188,7 +192,7 @@ def _skeleton() -> Skeleton:
     sets = dict(_sets())
     # Chains are declared before the rules that jump to them: nft reads a table in two passes.
     made = Skeleton(FAMILY, TABLE, "", sets, dict(_chains()))
-    version = zlib.crc32(install(made, {}).encode())
+    version = zlib.crc32(render(made, {}).encode())
     return Skeleton(FAMILY, TABLE, f"netns-natmap {version:08x}", made.sets, made.chains)
 
 
@@ -349,7 +353,7 @@ def plan(live: Content, wanted: Content) -> list[Change]:
 
 def plan_step(old: Desired, new: Desired, observed: Observed) -> list[Change]:
     """``plan`` for a table that holds exactly ``old``: it takes time by what has changed in the mappings."""
-    gone_entries, come_entries = _difference(old.dnat, new.dnat)
+    gone_entries, come_entries = difference(old.dnat, new.dnat)
     before = {(name, key): data for entry in gone_entries for name, key, data in _dnat_elements(entry)}
     after = {(name, key): data for entry in come_entries for name, key, data in _dnat_elements(entry)}
     before.update(_targets(gone_entries, new.dnat))
@@ -361,19 +365,6 @@ def plan_step(old: Desired, new: Desired, observed: Observed) -> list[Change]:
         [(*place, data) for place, data in before.items() if after.get(place) != data],
         [(*place, data) for place, data in after.items() if before.get(place) != data],
     )
-
-
-def _difference(old: tuple[Dnat, ...], new: tuple[Dnat, ...]) -> tuple[list[Dnat], list[Dnat]]:
-    """The mappings that only one of two sorted rows has."""
-    start, shorter = 0, min(len(old), len(new))
-    while start < shorter and old[start] is new[start]:
-        start += 1
-    end = 0
-    while end < shorter - start and old[-1 - end] is new[-1 - end]:
-        end += 1
-    gone = dict.fromkeys(old[start : len(old) - end])
-    come = dict.fromkeys(new[start : len(new) - end])
-    return [entry for entry in gone if entry not in come], [entry for entry in come if entry not in gone]
 
 
 def _targets(entries: list[Dnat], others: tuple[Dnat, ...]) -> dict[tuple[str, Key], Data]:

@@ -99,7 +99,7 @@ class Rig:
     def __init__(self) -> None:
         self._spaces = {"router": _current()}
         self._listening: dict[socket.socket, tuple[str, int]] = {}
-        _write("net/ipv6/conf/default/accept_dad", "0")  # else the first seconds pass with it
+        _settle()
         _write("net/ipv4/ip_forward", "1")
         _write("net/ipv6/conf/all/forwarding", "1")
         ip(
@@ -127,7 +127,7 @@ class Rig:
         else:
             _serve(link, gate4, gate6)
         with self.inside(name):
-            _write("net/ipv6/conf/default/accept_dad", "0")
+            _settle()
             ip(
                 "link set lo up",
                 *(f"addr add {one}/24 dev eth0" for one in v4),
@@ -218,8 +218,24 @@ def set_sysctl(name: str, value: str) -> None:
 
 def list_table(table: str, *flags: str) -> str:
     """A table as nft lists it: ``inet filter``."""
-    command = ["nft", *flags, "list", "table", *table.split()]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+    return _nft(*flags, "list", "table", *table.split())
+
+
+def list_tables() -> list[str]:
+    """``table inet filter`` for each table."""
+    return _nft("list", "tables").splitlines()
+
+
+def _nft(*words: str) -> str:
+    done = subprocess.run(["nft", *words], capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout
+
+
+def _settle() -> None:
+    """Let this namespace answer from the first moment, and refuse as often as it is asked."""
+    _write("net/ipv6/conf/default/accept_dad", "0")
+    _write("net/ipv4/icmp_ratelimit", "0")
+    _write("net/ipv6/icmp/ratelimit", "0")
 
 
 def _serve(link: str, v4: str, v6: str) -> None:

@@ -15,8 +15,9 @@ from netns_tools.kernel.nattable import Change, LiveTable, OwnTable
 from netns_tools.kernel.nftset import Nft, NftError
 from netns_tools.natmap.model import Desired, Dnat, Entry, Hairpin, Masquerade, Ports, Snat
 from netns_tools.natmap.table import MARK, SKELETON, Observed, content, plan, plan_step
+from tests.kernel.conftest import REPOSITORY
 from tests.kernel.isolated import ip, isolated, nft
-from tests.kernel.natrig import V4, V6, Addresses, Reached, Rig, list_table, set_sysctl
+from tests.kernel.natrig import V4, V6, Addresses, Reached, Rig, list_table, list_tables, set_sysctl
 
 FAMILIES = pytest.mark.parametrize("at", [V4, V6], ids=["v4", "v6"])
 PROTOCOLS = pytest.mark.parametrize("proto", ["tcp", "udp"])
@@ -325,7 +326,7 @@ def test_firewalls_of_others_know_what_is_ours(at: Addresses, proto: str, match:
     rig.listen("server", 80, proto)
     nft(
         "table inet filter {\n chain forward {\n type filter hook forward priority 0; policy drop;\n"
-        f"{match} and {MARK:#x} != 0 accept\n reject with icmpx port-unreachable\n }}\n}}"
+        f"{match} and {MARK:#x} != 0 accept\n meta l4proto tcp reject with tcp reset\n reject\n }}\n}}"
     )
     table = install(dnat(at, "any", ONE, proto))
     assert rig.reach("client", at.public, 8080, proto) == Reached("server", 80, at.client)
@@ -383,8 +384,7 @@ def test_connections_outlive_every_change(at: Addresses) -> None:
 def test_no_connection_fails_while_the_table_is_replaced() -> None:
     rig = Rig()
     rig.listen("server", 80)
-    many = [dnat(V4, "addr", Ports(port, port, 80), "udp") for port in range(1, 2001)]
-    wanted = content(Desired.of([dnat(V4, "any", ONE), *many]), NOTHING)
+    wanted = content(Desired.of([dnat(V4, "any", ONE)]), NOTHING)
     table = OwnTable(SKELETON)
     table.install(wanted)
     program = (
@@ -394,7 +394,7 @@ def test_no_connection_fails_while_the_table_is_replaced() -> None:
         "given = json.load(sys.stdin).items()\n"
         "wanted = {name: {tuple(k): tuple(d) for k, d in inside} for name, inside in given}\n"
         "table = OwnTable(SKELETON)\n"
-        "for _ in range(10): table.install(wanted)\n"
+        "for _ in range(500): table.install(wanted)\n"
     )
     with working(program, {name: list(inside.items()) for name, inside in wanted.items()}) as process:
         while process.poll() is None:
@@ -408,7 +408,8 @@ def working(program: str, given: object = None) -> Iterator[subprocess.Popen[str
     """A Python program that runs beside the test."""
     import json
 
-    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
         try:
             assert process.stdin is not None
             process.stdin.write(json.dumps(given))
@@ -593,7 +594,7 @@ def test_a_refused_change_changes_nothing() -> None:
             table.apply(changes)
         assert caught.value.errno == kind
         assert read(table).content == wanted
-    with pytest.raises(NftError):
+    with pytest.raises(NftError, match=r"^nft: [^\n{}]{1,120}$"):  # without the elements that it was given
         table.install({**wanted, "any4_ranges": dict(overlapping[0].elements)})
     assert read(table) == LiveTable(SKELETON.comment, frozenset(), True, wanted)
 
@@ -607,9 +608,37 @@ def test_a_table_with_an_owner_is_its_owners() -> None:
     with pytest.raises(NftError) as caught:
         table.install({})
     assert caught.value.errno == "permission"
+    assert list_tables() == ["table inet netns_natmap"]
     with pytest.raises(NftError) as caught:
         table.remove()
     assert caught.value.errno == "permission"
+
+
+@isolated
+def test_what_stands_in_for_the_table_does_not_stay() -> None:
+    rig = Rig()
+    rig.listen("server", 80)
+    wanted = content(Desired.of([dnat(V4, "any", ONE)]), NOTHING)
+    table = install()
+    table.install(wanted)
+    with pytest.raises(NftError):
+        table.install({"any4": {("tcp", "no port"): ("nowhere", "1")}})
+    assert list_tables() == ["table inet netns_natmap"]
+    # One that a killed process has left behind would bring back what has been removed.
+    other = replace(SKELETON, table="netns_natmap_next")
+    for repair in (table.install, OwnTable(SKELETON).install):
+        OwnTable(other).install(wanted)
+        assert not read(table).whole
+        repair({})
+        assert read(table).whole
+        assert list_tables() == ["table inet netns_natmap"]
+        assert rig.reach("client", V4.public, 8080) is None
+    OwnTable(other).install(wanted)
+    table.remove()
+    assert list_tables() == []
+    OwnTable(other).install(wanted)
+    table.install({})
+    assert list_tables() == ["table inet netns_natmap"]
 
 
 @isolated

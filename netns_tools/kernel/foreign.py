@@ -245,12 +245,24 @@ def refused_ways(ways: Iterable[Way]) -> set[Way]:
     return refused
 
 
-def observe_uplinks(family: int) -> list[str]:
-    """The links by which a default route leads, in whichever table; first the one that is used."""
+class Uplink(NamedTuple):
+    """A default route. ``table``: "" for the main one; ``via``: "" without a gateway."""
+
+    device: str
+    via: str
+    table: str
+
+
+def observe_uplinks(family: int) -> list[Uplink]:
+    """The default routes of all tables; of one table first the one that is used."""
     rows = _json(["ip", "-j", f"-{family}", "route", "show", "table", "all", "exact", "default"])
     rows.sort(key=lambda row: ("table" in row, row.get("metric", 0)))
-    devices = [hop.get("dev", "") for row in rows for hop in (row, *row.get("nexthops", ()))]
-    return list(dict.fromkeys(device for device in devices if device and device != "lo"))
+    found = [
+        Uplink(hop.get("dev", ""), hop.get("gateway", ""), str(row.get("table", "")))
+        for row in rows
+        for hop in (row, *row.get("nexthops", ()))
+    ]
+    return [uplink for uplink in found if uplink.device not in ("", "lo")]
 
 
 def _request(target: str, source: str = "", iif: int = 0) -> bytes:

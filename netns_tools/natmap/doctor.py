@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from netns_tools.host.docker import Container
     from netns_tools.kernel.filterrules import Table
-    from netns_tools.kernel.foreign import Link, Route
+    from netns_tools.kernel.foreign import Link, Route, Uplink
     from netns_tools.kernel.listener import Listener
     from netns_tools.kernel.nattable import Content
     from netns_tools.natmap.model import Entry
@@ -84,7 +84,7 @@ class Look:
 
     tables: tuple[Table, ...] = ()
     links: Mapping[str, Link] = field(default_factory=dict)
-    uplinks: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    uplinks: Mapping[int, tuple[Uplink, ...]] = field(default_factory=dict)
     routes: Mapping[str, Route] = field(default_factory=dict)
     refused: Collection[Way] = ()
     settings: Mapping[str, str] = field(default_factory=dict)
@@ -342,7 +342,7 @@ class _Judge:
             for link in self._look.links.values()
             if any(_is_inside(target, address, length) for address, length in link.addresses)
         ]
-        lost = route is None or route.error or route.device in self._look.uplinks.get(_family(target), ())
+        lost = route is None or route.error or route.device in _uplinks(self._look, _family(target))
         if lost and links and not any(link.up for link in links):
             for link in links:
                 message = f"nothing gets to {target}: {link.name}, which leads there, is down"
@@ -407,8 +407,19 @@ class _Judge:
             yield _Cause(
                 message,
                 f"sysctl {_shown(strict)} = {self._look.settings.get(strict, '1')}",
-                f"{self._inside}sysctl -w {_shown(key)}=2",
+                self._policy_route_of(entry.target, way.iif) or f"{self._inside}sysctl -w {_shown(key)}=2",
             )
+
+    def _policy_route_of(self, target: str, device: str) -> str:
+        """The command that lets a target answer by a link; "" where that has no gateway.
+
+        Without one answers would leave by the other link, where they are none that anybody waits for.
+        """
+        for uplink in self._look.uplinks.get(4, ()):
+            if uplink.device == device and uplink.via:
+                table = f" --table {uplink.table}" if uplink.table.isdecimal() else ""
+                return f"{self._natmap} policy-route --src-ip {target} --via {uplink.via}{table}"
+        return ""
 
     def _is_strict(self, interface: str) -> bool:
         """Whether rp_filter is 1 there: the greater one of this and that of all counts."""
@@ -553,12 +564,17 @@ def _entrances(entry: Dnat, look: Look) -> tuple[str, ...]:
     ]
     if owners and owners != [device]:
         return tuple(owners)
-    uplinks = tuple(name for name in look.uplinks.get(entry.family, ()) if name != device)
+    uplinks = tuple(name for name in _uplinks(look, entry.family) if name != device)
     return uplinks or tuple(
         link.name
         for link in look.links.values()
         if link.up and not link.loopback and link.name != device and _has_family(link, entry.family)
     )
+
+
+def _uplinks(look: Look, family: int) -> tuple[str, ...]:
+    """The links by which a default route leads, in whichever table."""
+    return tuple(dict.fromkeys(uplink.device for uplink in look.uplinks.get(family, ())))
 
 
 def _has_family(link: Link, family: int) -> bool:
@@ -572,7 +588,7 @@ def _ways(entry: Dnat, look: Look) -> Iterator[Way]:
     """
     if entry.family != 4 or not entry.target or entry.allow_from:
         return
-    uplinks = look.uplinks.get(4, ())
+    uplinks = _uplinks(look, 4)
     entrances = _entrances(entry, look)
     client = next(
         (one for one in _OUTSIDE[4] if (route := look.routes.get(one)) and route.device in uplinks), ""

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from netns_tools.host.docker import Container
-from netns_tools.kernel import sysctl
+from netns_tools.kernel import policyroute, sysctl
 from netns_tools.kernel.nattable import OwnTable
 from netns_tools.natmap import doctor
 from netns_tools.natmap.doctor import Finding
@@ -90,6 +90,12 @@ class Patient:
         elif command == "netns-natmap reload":
             set_sysctl("net/ipv4/conf/br0/route_localnet", "1")
             self.install()
+        elif command.startswith("netns-natmap policy-route "):
+            words = command.split()
+            given = dict(zip(words[2::2], words[3::2], strict=True))
+            route = PolicyRoute(f"{given['--src-ip']}/32", given["--via"], int(given.get("--table", "100")))
+            self.desired = self.desired.merge(Desired.of([route]))
+            policyroute.apply(policyroute.plan([route], policyroute.observe([route.table])))
         else:
             subprocess.run(["sh", "-euc", command], check=True, timeout=60, capture_output=True)
 
@@ -430,14 +436,22 @@ def test_strict_reverse_paths(where: str) -> None:
         set_sysctl(f"net/ipv4/conf/{name}/rp_filter", "1" if name == where else "0")
     ip(f"route add default via {V4.far} table 100")
     with patient.rig.inside("far"):
+        set_sysctl("net/ipv4/conf/all/arp_announce", "2")  # somebody far away does not ask for neighbours
         ip("addr add 203.0.113.77/32 dev lo", f"route add {V4.public} via {V4.gate} src 203.0.113.77")
         ip(f"route replace {V4.gate} dev eth0 src 203.0.113.77")
-    assert patient.is_blocked(V4, "far", V4.gate)
+    shown = f"sysctl net.ipv4.conf.{where}.rp_filter = 1"
+    patient.check(V4, shown, "answers would leave by wan0", name="far", address=V4.gate)
+
+
+@isolated
+def test_strict_reverse_paths_without_a_gateway() -> None:
+    patient = Patient(mapping(V4, host=V4.gate))
+    set_sysctl("net/ipv4/conf/far0/rp_filter", "1")
+    ip("route add default dev far0 table 100")
     (found,) = patient.findings()
-    assert f"sysctl net.ipv4.conf.{where}.rp_filter = 1" in found.where
+    assert found.command == "sysctl -w net.ipv4.conf.far0.rp_filter=2"
     patient.mend(found)
     assert patient.findings() == []
-    assert sysctl.read("net/ipv4/conf/far0/rp_filter") == "2"
 
 
 @isolated

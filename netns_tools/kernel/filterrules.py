@@ -517,6 +517,8 @@ def _iptables_test(name: str, value: str, negated: bool) -> Test:
         values = [f"{value[:-1]}*" if value.endswith("+") else value]
     elif name in ("state", "status"):
         values = [one.lower() for one in values]
+    if name == "status" and "none" in values:
+        return _UNSURE
     return Test((name,), tuple((one,) for one in values), negated, mask)
 
 

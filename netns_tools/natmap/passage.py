@@ -93,7 +93,8 @@ class Packet:
             case "nfproto":
                 return f"ipv{self.family}"
             case "state":
-                return _STATE if self._tracked else None
+                # iptables has dnat as a state too
+                return (_STATE | (_TRANSLATED if self.translated else _NONE)) if self._tracked else None
             case "status":
                 return (_TRANSLATED if self.translated else _NONE) if self._tracked else None
             case "direction":

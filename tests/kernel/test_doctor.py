@@ -3,6 +3,7 @@ what it is, and after its command the mapping passes. Where it passes, nothing i
 
 from __future__ import annotations
 
+import random
 import select
 import shutil
 import socket
@@ -406,6 +407,101 @@ def test_a_table_that_only_its_program_can_change() -> None:
         owner.stdin.close()
         owner.wait(60)
     assert patient.passes(V4)
+
+
+# Judged as the kernel does it
+
+MATCHES = [
+    "", 'iifname "wan0"', 'iifname != "wan*"', 'oifname "br*"', 'oifname { "br1", "br2" }', "tcp dport 80",
+    "tcp dport != 80", "tcp dport { 22, 70-90 }", "tcp dport > 80", "tcp dport <= 80", "udp dport 80",
+    f"ip daddr {V4.server}", "ip daddr != 10.77.0.0/16", f"ip daddr {V4.public}", "ip daddr @some",
+    f"ip saddr {V4.client}", "ip saddr { 198.51.100.0/28, 10.0.0.0/8 }", "ip saddr != 198.51.100.0/24",
+    "ip6 daddr != ::", "meta nfproto ipv4", "meta l4proto { tcp, udp }", "ip protocol udp",
+    "ct state new", "ct state established,related", "ct state != new", "ct state { new, invalid }",
+    "ct status dnat", "ct direction original", f"ct original ip daddr {V4.public}",
+    "ct mark and 0x00400000 != 0", "ct mark 0x00400000", "meta mark and 0x00400000 == 0", "meta mark 0",
+    'iifname . tcp dport { "wan0" . 80, "br0" . 22 }', "ip daddr . tcp dport { 10.77.1.10 . 81 }",
+]  # fmt: skip
+OPTIONS = [
+    "", "-i wan0", "! -i wan+", "-o br+", "! -o br0", "-p tcp --dport 80", "-p tcp ! --dport 80",
+    "-p tcp --dport 70:90", "-p tcp -m multiport --dports 22,70:90", "-p udp", "-d 10.77.0.0/16",
+    "! -d 10.77.1.10/32", "-s 198.51.100.0/28", "! -s 198.51.100.10", "-m conntrack --ctstate NEW",
+    "-m conntrack --ctstate RELATED,ESTABLISHED", "-m conntrack ! --ctstate NEW,INVALID",
+    "-m state --state NEW", "-m conntrack --ctstate DNAT", "-m conntrack ! --ctstate DNAT,SNAT", "-m conntrack --ctstatus ASSURED",
+    f"-m conntrack --ctorigdst {V4.public}", "-m connmark --mark 0x400000/0x400000",
+    "-m connmark ! --mark 0x400000", "-m mark --mark 0x0/0x400000", "-m comment --comment x",
+]  # fmt: skip
+VERDICTS = ["accept", "drop", "reject", "return", "jump one", "goto one", "jump two", "counter"]
+MAPS = ["tcp dport vmap { 22 : accept, 80 : %s }", "ct state vmap { established : accept, new : %s }",
+        'iifname vmap { "lan1" : drop, "wan*" : %s }']  # fmt: skip
+
+
+def nft_rules(dice: random.Random) -> str:
+    """Somebody's firewall in nftables."""
+
+    def rule() -> str:
+        verdict = dice.choice(VERDICTS)
+        if dice.random() < 0.2 and verdict not in ("reject", "counter"):
+            return dice.choice(MAPS) % verdict
+        return " ".join([*dice.sample(MATCHES, dice.choice([1, 1, 2])), verdict])
+
+    text = f"set some {{ type ipv4_addr; flags interval; elements = {{ {V4.subnet} }}; }}\nchain two {{ }}\n"
+    ends = [
+        line for line in (rule() for _ in range(2)) if not line.endswith(("one", "two", "one }", "two }"))
+    ]
+    text += "chain one {\n" + "\n".join(ends) + "\n}\n"
+    head = f"type filter hook forward priority 0; policy {dice.choice(['accept', 'drop'])};"
+    rules = "\n".join(rule() for _ in range(dice.randint(1, 5)))
+    return (
+        f"table inet site {{\n{text}chain forward {{ {head}\nct state established accept\n{rules}\n}}\n}}\n"
+    )
+
+
+def iptables_rules(dice: random.Random) -> str:
+    """The same in iptables."""
+
+    def rule(chain: str, targets: list[str]) -> str:
+        return f"-A {chain} {dice.choice(OPTIONS)} {dice.choice(targets)}"
+
+    targets = ["-j ACCEPT", "-j DROP", "-j REJECT", "-j RETURN", "-j LOG", "-j CONNMARK --set-mark 0x0/0x1"]
+    rules = [rule("ONE", targets) for _ in range(2)]
+    rules += ["-A FORWARD -m conntrack --ctstate ESTABLISHED -j ACCEPT"]
+    rules += [rule("FORWARD", [*targets, "-j ONE", "-g ONE"]) for _ in range(dice.randint(1, 5))]
+    heads = [f":FORWARD {dice.choice(['ACCEPT', 'DROP'])} [0:0]", ":ONE - [0:0]"]
+    return "\n".join(["*filter", *heads, *rules, "COMMIT\n"])
+
+
+def load(kind: str, dice: random.Random) -> str:
+    """Have a firewall of random rules in the place of the one before; its text."""
+    while True:
+        rules = nft_rules(dice) if kind == "nft" else iptables_rules(dice)
+        text = f"table inet site {{ }}\ndelete table inet site\n{rules}" if kind == "nft" else rules
+        command = ["nft", "-f", "-"] if kind == "nft" else [f"{kind}-restore"]
+        done = subprocess.run(command, input=text, text=True, timeout=60, capture_output=True, check=False)
+        if done.returncode == 0:
+            return rules
+        assert "conflicting protocols" in done.stderr, f"{text}\n{done.stderr}"  # of two tests of a rule
+
+
+@pytest.mark.parametrize("kind", ["nft", "iptables-nft", "iptables-legacy"])
+@pytest.mark.parametrize("seed", range(4))
+@isolated
+def test_any_firewall(kind: str, seed: int) -> None:
+    """Of a client that is known it can be told for sure: it is found what blocks it, or it passes."""
+    patient = Patient(mapping(V4, allow_from=(f"{V4.client}/32",)))
+    dice = random.Random(f"{kind} {seed}")
+    outcomes = []
+    for _ in range(12):
+        rules = load(kind, dice)
+        found = patient.findings()
+        blocked = not patient.passes(V4) if not found else patient.is_blocked(V4)
+        assert blocked == bool(found), f"{rules}\n{found}"
+        for one in found:
+            patient.mend(one)
+        assert patient.passes(V4), f"{rules}\n{found}"
+        assert patient.findings() == [], rules
+        outcomes.append(blocked)
+    assert {*outcomes} == {True, False}
 
 
 # Settings of the kernel

@@ -64,8 +64,8 @@ class Listener(NamedTuple):
 class Place(NamedTuple):
     """Where a mapping takes packets from their listener.
 
-    ``host``: an address; "" for every local address of ``family``, or with ``interface`` for what
-    comes in by it.
+    ``host``: an address; "" for every local address of ``family``. ``interface``: the one by which
+    they come in, "" for any.
     """
 
     proto: str
@@ -162,12 +162,12 @@ def in_the_way(
 
 
 def _meet(place: Place, listener: Listener) -> bool:
-    if place.host:
-        return listener.address in ("", place.host)
-    if not place.interface:
-        return True
-    if listener.interface:
+    if place.host and listener.address not in ("", place.host):
+        return False
+    if place.interface and listener.interface:
         return listener.interface == place.interface
+    if place.host or not place.interface:
+        return True
     # What comes in by an interface is for any address of this host but those of the loopback.
     loopback = listener.address.startswith("127.") or listener.address == "::1"
     return not loopback or place.interface == "lo"
@@ -239,7 +239,8 @@ class Reservations:
     this way they are refused. Datagrams are dropped. The ports are free again with this process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 1 << 20) -> None:
+        self._most = most  # sockets; a process needs descriptors for other things as well
         self._sockets: dict[Place, socket.socket] = {}
 
     @property
@@ -258,6 +259,9 @@ class Reservations:
             self._sockets.pop(place).close()
         failed = {}
         for place in sorted(places - self._sockets.keys()):
+            if len(self._sockets) >= self._most:
+                failed[place] = os.strerror(errno.EMFILE)
+                continue
             try:
                 self._sockets[place] = _bound(place)
             except OSError as error:

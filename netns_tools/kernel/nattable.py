@@ -235,6 +235,7 @@ class OwnTable:
         self._kernel = Requester(NETLINK_NETFILTER, _PURPOSE)
         self._family = {name: number for number, name in FAMILIES.items()}[skeleton.family]
         self._rules: list[tuple[int, bytes]] = []
+        self.transactions = 0  # that we made: each one that others hear of is among them
 
     def read(self) -> LiveTable | None:
         """The table as it is now; None when there is no such table. Raises ``NetnsToolsError``.
@@ -271,13 +272,13 @@ class OwnTable:
         So a second table stands in for ours meanwhile.
         """
         if self._table(self.skeleton) is None:
-            self._nft.apply_text(_removal(self._understudy) + render(self.skeleton, content))
+            self._apply_text(_removal(self._understudy) + render(self.skeleton, content))
         else:
-            self._nft.apply_text(render(self._understudy, content))
+            self._apply_text(render(self._understudy, content))
             try:
-                self._nft.apply_text(render(self.skeleton, content))
+                self._apply_text(render(self.skeleton, content))
             finally:
-                self._nft.apply_text(_removal(self._understudy))
+                self._apply_text(_removal(self._understudy))
         self._rules = []
 
     def apply(self, changes: Iterable[Change]) -> None:
@@ -286,11 +287,18 @@ class OwnTable:
         Raises ``NftError``, and then nothing has changed: ``missing`` and ``exists`` say that
         the table is not what the changes were made for, so read it again.
         """
-        self._nft.apply(commands(self.skeleton, changes))
+        wanted = commands(self.skeleton, changes)
+        if wanted:
+            self._nft.apply(wanted)
+            self.transactions += 1
 
     def remove(self) -> None:
         """Remove the table, if there is one. Raises ``NftError``."""
-        self._nft.apply_text(_removal(self.skeleton) + _removal(self._understudy))
+        self._apply_text(_removal(self.skeleton) + _removal(self._understudy))
+
+    def _apply_text(self, text: str) -> None:
+        self._nft.apply_text(text)
+        self.transactions += 1
 
     def _read(self) -> LiveTable | None:
         values = self._table(self.skeleton)

@@ -141,6 +141,13 @@ class Operation:
         found: dict[str, Any] = getattr(mapper, self.name)(**self.arguments)
         return found
 
+    def names_containers(self) -> bool:
+        """Whether it matters which containers there are now."""
+        entries = self.arguments.get("entries", ())
+        return bool(self.arguments.get("container")) or any(
+            isinstance(entry, Dnat) and entry.container for entry in entries
+        )
+
 
 @dataclass(frozen=True)
 class Route:
@@ -395,7 +402,11 @@ def _overlap(old: Entry, new: Entry) -> Problem:
 
 def answer(mapper: Mapper, request: Request) -> Response:
     """Have a request done. Raises ``NetnsToolsError``, of which ``httpmessage.refusal`` makes an answer."""
-    operation = read_request(request.method, request.path, request.query, request.body)
+    return respond(read_request(request.method, request.path, request.query, request.body), mapper)
+
+
+def respond(operation: Operation, mapper: Mapper) -> Response:
+    """Have an operation done, and answer it. Raises ``NetnsToolsError``."""
     said = operation.do(mapper)
     is_ill = operation.name == "health" and not said["well"]
     return Response(503 if is_ill else 200, said)

@@ -18,7 +18,7 @@ from netns_tools.natmap.table import MARK, SKELETON, Observed, content, plan, pl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
 
     from netns_tools.host.journal import Journal
     from netns_tools.kernel.address import Address, Link
@@ -59,7 +59,10 @@ class Live:
         self.table = OwnTable(SKELETON)
         self.sysctls = sysctl.Sysctls(f"{paths.run}/natmap-{name}.sysctls", netns.cookie())
         self.desired: Desired | None = None
+        self._last: Desired | None = None  # what was applied last, whatever became of it
+        self._removed: list[conntrack.Flows] = []  # of UDP, by mappings that were in a table we did not know
         self._observed = Observed()
+        self._passing: bool | None = None  # whether Docker's chain has our rule, if it is there; None: look
         self._egress: dict[str, str] = {}
 
     def forget(self) -> None:
@@ -159,9 +162,11 @@ class Live:
         self.desired = desired
         self._observed = observed
         self._follow(before, desired, observed)
+        self._last = desired
         return [*map(str, routes), *done]
 
     def _apply_table(self, desired: Desired, observed: Observed) -> list[str]:
+        self._removed = []
         if _is_empty(desired):
             if self.table.read() is None:
                 return []
@@ -182,8 +187,8 @@ class Live:
             self.table.install(content(desired, observed))
             return [f"add table {SKELETON.where}"]
         changes = plan(live, content(desired, observed))
-        if changes:
-            self.table.apply(changes)
+        self.table.apply(changes)
+        self._removed = [*_removed_flows(changes)]
         return lines(SKELETON, changes)
 
     def _withdraw_loopback(self, wanted: frozenset[str]) -> None:
@@ -211,27 +216,36 @@ class Live:
         for interface in sorted(observed.loopback):
             self.sysctls.set(sysctl.route_localnet(interface), "1")
 
+    def forget_docker_user(self) -> None:
+        """Look at Docker's chain again with the next change."""
+        self._passing = None
+
     def docker_user(self) -> None:
         """Have the rule in Docker's chain if there is such a chain by now, and something to let pass."""
         desired = self.desired
         if desired is not None:
             self._try("Docker's forward policy", lambda: self._docker_user(desired))
 
-    @staticmethod
-    def _docker_user(desired: Desired) -> None:
-        if desired.dnat or desired.hairpin:
+    def _docker_user(self, desired: Desired) -> None:
+        wanted = bool(desired.dnat or desired.hairpin)
+        if wanted == self._passing:
+            return
+        if wanted:
             dockeruser.ensure(MARK)
         else:
             dockeruser.remove()
+        self._passing = wanted
 
-    @staticmethod
-    def _forget_flows(before: Desired | None, now: Desired) -> None:
+    def _forget_flows(self, before: Desired | None, now: Desired) -> None:
         """UDP keeps its old way as long as its packets come: the entries of what changed go.
 
-        If nobody knows what was there, those go that no mapping of ours has translated.
+        If nobody knows what was there, those go that no mapping of ours has translated, and those of
+        mappings that are no longer wanted, as far as the table or our memory had them.
         """
-        gone, come = difference(before.dnat if before is not None else (), now.dnat)
-        flows = [_flows(entry) for entry in gone if entry.target and entry.proto == "udp"]
+        last = before if before is not None else self._last
+        gone, _ = difference(last.dnat if last is not None else (), now.dnat)
+        _, come = difference(before.dnat if before is not None else (), now.dnat)
+        flows = self._removed + [_flows(entry) for entry in gone if entry.target and entry.proto == "udp"]
         for entry in come:
             if entry.target and entry.proto == "udp":
                 # A mapping of an address takes from one of any address what that had translated.
@@ -277,3 +291,17 @@ def _flows_to(entry: Dnat, *, without_mark: int) -> conntrack.Flows:
     return conntrack.Flows(
         "udp", entry.family, entry.host, first, last, sources=entry.allow_from, without_mark=without_mark
     )
+
+
+def _removed_flows(changes: Iterable[Change]) -> Iterator[conntrack.Flows]:
+    """The tracked connections of UDP that elements had translated before they went."""
+    for change in changes:
+        scope, family = change.set.removesuffix("_ranges")[:-1], change.set.removesuffix("_ranges")[-1:]
+        if change.verb != "delete" or scope not in ("addr", "if", "any"):
+            continue
+        for key, data in change.elements:
+            if key[-2] == "udp" and data:
+                first, _, last = key[-1].partition("-")
+                host = key[0] if scope == "addr" else ""
+                to = int(data[1]) if len(data) > 1 else int(first)
+                yield conntrack.Flows("udp", int(family), host, int(first), int(last or first), data[0], to)

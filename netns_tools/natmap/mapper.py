@@ -6,6 +6,7 @@ desired comes from the configuration file and from commands; those are kept in t
 
 from __future__ import annotations
 
+import errno
 import os
 from dataclasses import replace
 
@@ -19,7 +20,7 @@ from netns_tools.natmap.file import config_path, load_desired
 from netns_tools.natmap.live import Live
 from netns_tools.natmap.model import Desired, Dnat, Entry, PolicyRoute, difference
 from netns_tools.natmap.state import StateWriter, parse_state, state_path
-from netns_tools.natmap.table import SKELETON, content, plan
+from netns_tools.natmap.table import SKELETON, Observed, content, plan
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class Mapper:
         self.containers: tuple[Container, ...] | None = None
         self.reservations: listener.Reservations | None = None  # a daemon keeps the ports free
         self.last_error = ""
+        self._addresses: dict[tuple[str, int], str] = {}
         self._writer = StateWriter()
         self._reserved: tuple[Dnat, ...] = ()
 
@@ -56,6 +58,8 @@ class Mapper:
     def load(self) -> None:
         """Read configuration and state. Raises ``NetnsToolsError``, and then nothing is taken over."""
         self._take(load_desired(self.name, self.paths), self._read_state())
+        if self.uses_containers():
+            self._addresses = _addresses((*self.stored.dnat, *self.declared.dnat), self.live.content() or {})
 
     def _take(self, declared: Desired, stored: Desired) -> None:
         for conflict in stored.conflicts(declared):
@@ -90,8 +94,10 @@ class Mapper:
 
     def _resolved(self, desired: Desired) -> Desired:
         known = self.containers
-        if known is None:  # each keeps the address that it had last
-            return desired
+        if known is None:  # each keeps the address that it had when we came
+            return desired.with_targets(
+                lambda entry: entry.target or self._addresses.get((entry.container, entry.family), "")
+            )
         by_id = {one.id: one for one in known if one.running}
         return desired.with_targets(lambda entry: _target(entry, by_id))
 
@@ -105,6 +111,10 @@ class Mapper:
         """Somebody else may have changed our table: look at it before the next change."""
         if disturbed:
             self.live.forget()
+
+    def look_at_ports(self) -> None:
+        """Try again to keep the ports that somebody had, with the next change."""
+        self._reserved = ()
 
     def withdraw(self) -> None:
         """Take everything out of the kernel, and keep in the state file what commands asked for."""
@@ -169,10 +179,16 @@ class Mapper:
         if self.reservations is not None:
             gone, come = difference(self._reserved, now.dnat)
             self._reserved = now.dnat
-            self.reservations.change(
+            failed = self.reservations.change(
                 {place for entry in come for place in _places(entry)},
                 {place for entry in gone for place in _places(entry)},
             )
+            if os.strerror(errno.EMFILE) in failed.values():
+                self.journal.warning(
+                    "the ports of some mappings are not kept free of other programs: too many open files; "
+                    "raise LimitNOFILE= of the unit",
+                    subject="ports",
+                )
 
     # operations
 
@@ -480,6 +496,21 @@ def _target(entry: Dnat, by_id: Mapping[str, Container]) -> str:
         if (address := v4 if entry.family == 4 else v6)
     ]
     return entry.target if entry.target in addresses else addresses[0] if addresses else ""
+
+
+def _addresses(entries: Iterable[Dnat], live: Content) -> dict[tuple[str, int], str]:
+    """Where mappings in the table lead: container and family → address."""
+    found = {}
+    for entry in entries:
+        if not entry.container:
+            continue
+        anywhere = replace(entry, target="0.0.0.0" if entry.family == 4 else "::")
+        for name, elements in content(Desired.of([anywhere]), Observed()).items():
+            for key, data in elements.items():
+                there = live.get(name, {}).get(key)
+                if data and there and there[1:] == data[1:]:
+                    found[entry.container, entry.family] = there[0]
+    return found
 
 
 def _foreign(live: Content, wanted: Content) -> list[str]:

@@ -85,8 +85,8 @@ def run_command(*, once: bool, name: str, paths: Paths) -> int:
     import time
 
     from netns_tools.host.control import ask
-    from netns_tools.host.daemon import socket_path
     from netns_tools.host.lock import Held
+    from netns_tools.host.runtime import socket_path
 
     deadline = time.monotonic() + _OTHERS
     while True:
@@ -121,8 +121,8 @@ def _run(name: str, paths: Paths, *, once: bool) -> int:
 def _take_lock(name: str, paths: Paths) -> Lock:
     """The lock of NAME's daemon; raises Held also when somebody removed its file while the daemon runs."""
     from netns_tools.host.control import ask
-    from netns_tools.host.daemon import lock_of, socket_path
     from netns_tools.host.lock import Held
+    from netns_tools.host.runtime import lock_of, socket_path
 
     lock = lock_of(_TYPE, name, paths)
     lock.acquire()
@@ -148,7 +148,7 @@ def _service(name: str, paths: Paths, journal: Any) -> AddressSets:
 def _ask(name: str, paths: Paths, word: str, timeout: float = 10) -> Answer:
     """Ask the daemon of NAME; raises NetnsToolsError when it does not run."""
     from netns_tools.host.control import ask
-    from netns_tools.host.daemon import socket_path
+    from netns_tools.host.runtime import socket_path
     from netns_tools.names import unit
 
     answer = ask(socket_path(_TYPE, name, paths), word, timeout=timeout)

@@ -16,8 +16,9 @@ import traceback
 from netns_tools.errors import NetnsToolsError
 from netns_tools.host.control import Answer, ControlServer
 from netns_tools.host.journal import Journal
-from netns_tools.host.lock import Lock, make_directory
+from netns_tools.host.lock import make_directory
 from netns_tools.host.notify import Notifier
+from netns_tools.host.runtime import socket_path
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,16 +58,6 @@ if TYPE_CHECKING:
 
         def sockets(self) -> list[str]:
             """Where to listen, beside the standard place."""
-
-
-def socket_path(nstype: str, name: str, paths: Paths) -> str:
-    """The control socket of the daemon TYPE of NAME."""
-    return f"{paths.run}/{nstype}-{name}.sock"
-
-
-def lock_of(nstype: str, name: str, paths: Paths) -> Lock:
-    """The lock that lets TYPE run once a NAME."""
-    return Lock(f"{paths.run}/{nstype}-{name}.lock", f"netns-{nstype}@{name}")
 
 
 class Daemon:

@@ -19,8 +19,9 @@ PROGRAM = """
 import sys, time
 from netns_tools.errors import NetnsToolsError
 from netns_tools.host.control import Answer
-from netns_tools.host.daemon import Daemon, lock_of
+from netns_tools.host.daemon import Daemon
 from netns_tools.host.journal import Journal
+from netns_tools.host.runtime import lock_of
 from netns_tools.paths import Paths
 
 class Service:

@@ -18,7 +18,7 @@ from netns_tools.kernel.foreign import Way
 from netns_tools.kernel.nattable import OwnTable
 from netns_tools.natmap.fields import render_entry
 from netns_tools.natmap.model import Desired, Dnat, Hairpin, Masquerade, PolicyRoute, Snat
-from netns_tools.natmap.passage import Packet, blocks, sets_marks
+from netns_tools.natmap.passage import Firewalls, Packet
 from netns_tools.natmap.table import FAMILY, MARK, SKELETON, TABLE, Observed, content
 
 TYPE_CHECKING = False
@@ -215,7 +215,12 @@ class _Judge:
         self._look = look
         self._inside = "" if name == "host" else f"ip netns exec {name} "
         self._natmap = "netns-natmap" if name == "host" else f"netns-natmap --name {name}"
-        self._marks_are_ours = not sets_marks(look.tables)
+        self._walls = Firewalls(look.tables)
+        self._near: dict[str, list[Link]] = {}
+        self._networks = [
+            (link, [ip_network(f"{address}/{length}", strict=False) for address, length in link.addresses])
+            for link in look.links.values()
+        ]
         self._has_docker_user = {
             (table.program, table.name)
             for table in look.tables
@@ -275,7 +280,7 @@ class _Judge:
         client = self._look.routes.get(_first(entry.lan)) if entry.lan else route
         iif = client.device if client else ""
         packet = self._packet(family, entry, iif, route.device, (entry.lan,) if entry.lan else ())
-        yield from (self._blocked(block, packet) for block in blocks(self._look.tables, packet))
+        yield from (self._blocked(block, packet) for block in self._walls.blocks(packet))
 
     # our own
 
@@ -337,11 +342,7 @@ class _Judge:
     def _route(self, target: str) -> Iterator[_Cause]:
         """What is wrong with the way to a target."""
         route = self._look.routes.get(target)
-        links = [
-            link
-            for link in self._look.links.values()
-            if any(_is_inside(target, address, length) for address, length in link.addresses)
-        ]
+        links = self._links_to(target)
         lost = route is None or route.error or route.device in _uplinks(self._look, _family(target))
         if lost and links and not any(link.up for link in links):
             for link in links:
@@ -352,6 +353,15 @@ class _Judge:
             yield _Cause(f"there is no route to {target}{reason}", "routes", "")
         elif not route.local:
             yield from self._carrier(route.device)
+
+    def _links_to(self, target: str) -> list[Link]:
+        """The links in whose subnets an address is, up or down."""
+        if target not in self._near:
+            address = ip_address(target)
+            self._near[target] = [
+                link for link, networks in self._networks if any(address in network for network in networks)
+            ]
+        return self._near[target]
 
     def _link(self, name: str) -> Iterator[_Cause]:
         if not name:
@@ -446,7 +456,7 @@ class _Judge:
         found: list[list[_Cause]] = []
         for iif in _entrances(entry, self._look) or ("",):
             packet = self._packet(entry.family, entry, iif, route.device, sources)
-            there = [self._blocked(block, packet) for block in blocks(self._look.tables, packet, route.local)]
+            there = [self._blocked(block, packet) for block in self._walls.blocks(packet, route.local)]
             if not there:
                 return  # one way in is enough
             found.append(there)
@@ -467,7 +477,7 @@ class _Judge:
             _range(ports.first, ports.count),
             entry.target,
             _range(ports.to, ports.count),
-            self._marks_are_ours,
+            not self._walls.sets_marks,
         )
 
     def _blocked(self, block: Block, packet: Packet) -> _Cause:
@@ -636,9 +646,3 @@ def _shown(key: str) -> str:
 
 def _family(address: str) -> int:
     return 6 if ":" in address else 4
-
-
-def _is_inside(target: str, address: str, length: int) -> bool:
-    network = ip_network(f"{address}/{length}", strict=False)
-    found = ip_address(target)
-    return found.version == network.version and found in network

@@ -15,14 +15,13 @@ from netns_tools.natmap.table import MARK
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Generator, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from netns_tools.kernel.filterrules import Chain, Rule, Table, Test, Verdict
 
 _OURS = -105  # the priority of our NAT chains
 _TRACKED = -200  # from here on a packet has a connection (NF_IP_PRI_CONNTRACK)
 _FORWARD_MARK = -5  # that of our chain which marks packets
-_DEPTH = 32  # as nft itself allows
 _TRANSLATED = frozenset({"dnat"})
 _STATE = frozenset({"new"})
 _NONE: frozenset[str] = frozenset()
@@ -66,18 +65,30 @@ class Packet:
         """Whether it is known where it goes."""
         return self.hook in ("forward", "postrouting")
 
+    def given(self, name: str) -> object:
+        """What a field is made of: equal for packets that have the same there."""
+        match name:
+            case "saddr":
+                return self.sources
+            case "daddr":
+                return self.target if self.translated else self.original
+            case "dport":
+                return self.port if self.translated else self.original_port
+            case "odaddr":
+                return self.original
+            case "odport":
+                return self.original_port
+        return (self.mark(name), self.marks_are_ours) if name in MARKS else self.text(name)
+
     @cached_property
     def spans(self) -> dict[str, Spans | None]:
         """Addresses and ports as numbers."""
-        daddr, dport = (self.target, self.port) if self.translated else (self.original, self.original_port)
-        texts = {
-            "saddr": self.sources,
-            "daddr": (daddr,) if daddr else (),
-            "odaddr": (self.original,) if self.original else (),
-            "dport": (dport,),
-            "odport": (self.original_port,),
-        }
-        return {name: Spans.of(name, some) if some else None for name, some in texts.items()}
+        found: dict[str, Spans | None] = {}
+        for name in ("saddr", "daddr", "odaddr", "dport", "odport"):
+            given = self.given(name)
+            texts = given if isinstance(given, tuple) else (given,) if given else ()
+            found[name] = Spans.of(name, texts) if texts else None
+        return found
 
     def text(self, name: str) -> str | frozenset[str] | None:
         """A field that is no number; None when it is not known."""
@@ -125,28 +136,49 @@ class Block(NamedTuple):
     rule: Rule | None
 
 
-def sets_marks(tables: Iterable[Table]) -> bool:
-    """Whether anybody else sets marks, so that their other bits are not known."""
-    return any(rule.sets for table in tables for chain in table.chains.values() for rule in chain.rules)
+class Firewalls:
+    """The firewalls of others. What was judged once is known for all packets that do not differ in
+    anything that a firewall asks for."""
 
+    def __init__(self, tables: Iterable[Table]) -> None:
+        self._tables = [(table, _asked(table)) for table in tables]
+        self._known: dict[tuple[object, ...], Block | None] = {}
+        self.sets_marks = any(
+            rule.sets for table, _ in self._tables for chain in table.chains.values() for rule in chain.rules
+        )
+        """Whether anybody else sets marks, so that their other bits are not known."""
 
-def blocks(tables: Iterable[Table], packet: Packet, local: bool = False) -> Iterator[Block]:
-    """What surely keeps a packet from its mapping: at most one a base chain.
+    def blocks(self, packet: Packet, local: bool = False) -> Iterator[Block]:
+        """What surely keeps a packet from its mapping: at most one a base chain.
 
-    ``local``: the target is this host itself.
-    """
-    hooks = (
-        ("ingress", "prerouting", "input") if local else ("ingress", "prerouting", "forward", "postrouting")
-    )
-    for table in tables:
-        if not _concerns(table, packet.family) or not table.can_block:
-            continue
-        for base in table.chains.values():
-            if base.hook not in hooks or not _is_asked(base, packet):
+        ``local``: the target is this host itself.
+        """
+        ends = ("input",) if local else ("forward", "postrouting")
+        for table, asked in self._tables:
+            if not _concerns(table, packet.family) or not table.can_block:
                 continue
-            ends = set(_ends(table, base, packet.at(base)))
-            if ends and all(end.how in ("drop", "reject", "notrack", "translate") for end in ends):
-                yield min(ends, key=lambda end: end.rule.text if end.rule else "")
+            for base in table.chains.values():
+                if base.hook in ("ingress", "prerouting", *ends) and _is_asked(base, packet):
+                    here = packet.at(base)
+                    key = (id(base), *(here.given(name) for name in asked))
+                    if key not in self._known:
+                        self._known[key] = _block(table, base, here)
+                    if (block := self._known[key]) is not None:
+                        yield block
+
+
+def _asked(table: Table) -> list[str]:
+    """The fields of packets that a table asks for."""
+    rules = [rule for chain in table.chains.values() for rule in chain.rules]
+    tests = [test for rule in rules for test in (*rule.tests, *(test for test, _ in rule.cases))]
+    return sorted({name for test in tests for name in test.fields} - {UNKNOWN})
+
+
+def _block(table: Table, base: Chain, packet: Packet) -> Block | None:
+    ends = _Walk(table, base, packet).ends()
+    if not ends or any(end.how not in ("drop", "reject", "notrack", "translate") for end in ends):
+        return None
+    return min(ends, key=lambda end: end.rule.text if end.rule else "")
 
 
 def _concerns(table: Table, family: int) -> bool:
@@ -161,28 +193,56 @@ def _is_asked(base: Chain, packet: Packet) -> bool:
     return base.kind in ("filter", "route")
 
 
-def _ends(table: Table, base: Chain, packet: Packet) -> Iterator[Block]:
-    """All that can become of a packet in a base chain."""
-    undecided = yield from _walk(table, base, base, packet, 0)
-    if undecided:
-        yield Block(base.policy, table, base, base, None)
+class _Walk:
+    """Everything that can become of a packet in a base chain; each chain is walked once."""
 
+    def __init__(self, table: Table, base: Chain, packet: Packet) -> None:
+        self._table = table
+        self._base = base
+        self._packet = packet
+        self._known: dict[str, tuple[set[Block], bool]] = {}
 
-def _walk(
-    table: Table, base: Chain, chain: Chain, packet: Packet, depth: int
-) -> Generator[Block, None, bool]:
-    """What can become of it in a chain. Returns whether it can get out of it undecided."""
-    if depth > _DEPTH:
-        yield Block("accept", table, base, chain, None)
-        return False
-    can_leave = False
-    for rule in chain.rules:
-        for verdict, is_sure in _verdicts(rule, packet):
-            after = yield from _follow(verdict, table, base, chain, rule, packet, depth)
-            can_leave = can_leave or after == "leave"
-            if is_sure and after != "next":
-                return can_leave
-    return True
+    def ends(self) -> set[Block]:
+        """All ends there are."""
+        found, undecided = self._chain(self._base)
+        return found | {self._end(self._base.policy, self._base, None)} if undecided else found
+
+    def _end(self, how: str, chain: Chain, rule: Rule | None) -> Block:
+        return Block(how, self._table, self._base, chain, rule)
+
+    def _chain(self, chain: Chain) -> tuple[set[Block], bool]:
+        """What can become of it in a chain, and whether it can get out of it undecided."""
+        if chain.name not in self._known:
+            # Nothing is said of chains that lead to themselves, which the kernel does not take.
+            self._known[chain.name] = {self._end("accept", chain, None)}, True
+            self._known[chain.name] = self._rules(chain)
+        return self._known[chain.name]
+
+    def _rules(self, chain: Chain) -> tuple[set[Block], bool]:
+        found: set[Block] = set()
+        can_leave = False
+        for rule in chain.rules:
+            for verdict, is_sure in _verdicts(rule, self._packet):
+                ends, after = self._follow(verdict, chain, rule)
+                found |= ends
+                can_leave = can_leave or after == "leave"
+                if is_sure and after != "next":
+                    return found, can_leave
+        return found, True
+
+    def _follow(self, verdict: Verdict, chain: Chain, rule: Rule) -> tuple[set[Block], str]:
+        """What can become of it by a verdict, and then: ``end``, ``leave`` (the chain) or ``next``."""
+        if verdict.kind == "return":
+            return set(), "leave"
+        if verdict.kind not in ("jump", "goto"):
+            return {self._end(verdict.kind, chain, rule)}, "end"
+        there = self._table.chains.get(verdict.chain)
+        if there is None:
+            return {self._end("accept", chain, rule)}, "next"
+        found, undecided = self._chain(there)
+        if not undecided:
+            return found, "end"
+        return found, "next" if verdict.kind == "jump" else "leave"
 
 
 def _verdicts(rule: Rule, packet: Packet) -> Iterator[tuple[Verdict, bool]]:
@@ -198,25 +258,6 @@ def _verdicts(rule: Rule, packet: Packet) -> Iterator[tuple[Verdict, bool]]:
             return
     if rule.verdict is not None:
         yield rule.verdict, bool(fits)
-
-
-def _follow(
-    verdict: Verdict, table: Table, base: Chain, chain: Chain, rule: Rule, packet: Packet, depth: int
-) -> Generator[Block, None, str]:
-    """What can become of it by a verdict. Returns ``end``, ``leave`` (this chain) or ``next``."""
-    if verdict.kind == "return":
-        return "leave"
-    if verdict.kind not in ("jump", "goto"):
-        yield Block(verdict.kind, table, base, chain, rule)
-        return "end"
-    there = table.chains.get(verdict.chain)
-    if there is None:
-        yield Block("accept", table, base, chain, rule)
-        return "next"
-    passed = yield from _walk(table, base, there, packet, depth + 1)
-    if not passed:
-        return "end"
-    return "next" if verdict.kind == "jump" else "leave"
 
 
 def all_of(tests: Iterable[Test], packet: Packet) -> bool | None:

@@ -14,7 +14,7 @@ from netns_tools.kernel.foreign import Link, Route, Uplink, Way
 from netns_tools.kernel.listener import Listener
 from netns_tools.natmap.doctor import Look, Owner, examine
 from netns_tools.natmap.model import Desired, Dnat, Ports, Snat
-from netns_tools.natmap.passage import Packet, blocks, passes
+from netns_tools.natmap.passage import Block, Firewalls, Packet, passes
 from netns_tools.natmap.table import MARK, Observed, content
 
 PACKET = Packet(4, "tcp", "wan0", "br0", (), "203.0.113.1", "8080", "10.77.1.10", "80")
@@ -44,6 +44,10 @@ def nft_rule(*expressions: dict[str, object]) -> list[Table]:
     found = read_nft(json.loads(json.dumps(listing)), {7: "the rule"})
     assert found is not None
     return [found]
+
+
+def blocks(tables: list[Table], packet: Packet) -> list[Block]:
+    return list(Firewalls(tables).blocks(packet))
 
 
 def match(left: object, right: object, op: str = "==") -> dict[str, object]:
@@ -96,17 +100,17 @@ DROP: dict[str, object] = {"drop": None}
 )
 def test_tests_of_nftables(left: object, right: object, op: str, answer: bool | None) -> None:
     """A rule that drops: it surely does (True), surely not (False), or it depends (None)."""
-    assert bool(list(blocks(nft_rule(match(left, right, op), DROP), PACKET))) is (answer is True)
+    assert bool(blocks(nft_rule(match(left, right, op), DROP), PACKET)) is (answer is True)
     tables = nft_rule(match(left, right, op), {"accept": None})
     policy = [replace(table, chains={"c": replace(table.chains["c"], policy="drop")}) for table in tables]
-    assert bool(list(blocks(policy, PACKET))) is (answer is False)
+    assert bool(blocks(policy, PACKET)) is (answer is False)
 
 
 @pytest.mark.parametrize("kind", ["limit", "xt", "quota", "ct count", "something new"])
 def test_what_is_not_known_is_not_taken_for_sure(kind: str) -> None:
     strange: dict[str, object] = {kind: {"rate": 1}}
-    assert not list(blocks(nft_rule(strange, DROP), PACKET))
-    assert list(blocks(nft_rule({"counter": {}}, {"log": None}, DROP), PACKET))
+    assert not (blocks(nft_rule(strange, DROP), PACKET))
+    assert blocks(nft_rule({"counter": {}}, {"log": None}, DROP), PACKET)
 
 
 @pytest.mark.parametrize(
@@ -140,12 +144,12 @@ def test_what_is_not_known_is_not_taken_for_sure(kind: str) -> None:
 def test_rules_of_iptables(rule: str, is_blocked: bool) -> None:
     saved = f"# a comment\n*filter\n:FORWARD ACCEPT [0:0]\n:SUB - [0:0]\n-A FORWARD {rule}\n"
     saved += "-A SUB -d 192.0.2.1/32 -j RETURN\n-A SUB -j DROP\nCOMMIT\n"
-    found = list(blocks(read_iptables(saved, "ip", "iptables-nft"), PACKET))
+    found = blocks(read_iptables(saved, "ip", "iptables-nft"), PACKET)
     assert bool(found) is is_blocked
     if found:
         assert found[0].table.program == "iptables-nft"
         assert found[0].rule is not None
-        assert not list(blocks(read_iptables(saved, "ip6", "ip6tables-nft"), PACKET))
+        assert not (blocks(read_iptables(saved, "ip6", "ip6tables-nft"), PACKET))
 
 
 def test_marks_of_others() -> None:
@@ -188,10 +192,10 @@ def test_what_is_blocked_is_blocked_for_every_client(
     chains = {"a": Chain("a", tuple(a)), "b": Chain("b", tuple(b))}
     chains["c"] = Chain("c", tuple(base), "forward", 0, "filter", policy)
     table = Table("inet", "t", chains)
-    singles = [bool(list(blocks([table], replace(PACKET, sources=(one,))))) for one in CLIENTS]
-    if list(blocks([table], PACKET)):
+    singles = [bool(blocks([table], replace(PACKET, sources=(one,)))) for one in CLIENTS]
+    if blocks([table], PACKET):
         assert all(singles)
-    if list(blocks([table], replace(PACKET, sources=tuple(CLIENTS)))):
+    if blocks([table], replace(PACKET, sources=tuple(CLIENTS))):
         assert all(singles)
 
 
@@ -217,6 +221,21 @@ def test_the_same_cause_is_one_finding() -> None:
         "command": "netns-natmap fwd",
         "entry": "dnat 203.0.113.1:8080:10.77.1.10:80/tcp",
     }
+
+
+def test_what_is_known_of_one_packet_is_not_taken_for_another() -> None:
+    saved = "*filter\n:FORWARD ACCEPT [0:0]\n"
+    saved += "-A FORWARD -d 10.77.1.10/32 -p tcp -m tcp --dport 80 -j DROP\nCOMMIT\n"
+    walls = Firewalls(read_iptables(saved, "ip", "iptables-nft"))
+    for packet, expected in [
+        (PACKET, True),
+        (replace(PACKET, original_port="8081"), True),
+        (replace(PACKET, port="81"), False),
+        (replace(PACKET, target="10.77.1.11"), False),
+        (replace(PACKET, proto="udp"), False),
+        (PACKET, True),
+    ]:
+        assert bool(list(walls.blocks(packet))) is expected
 
 
 DROP_WAN = "*filter\n:FORWARD DROP [0:0]\n-A FORWARD -i wan1 -j ACCEPT\nCOMMIT\n"

@@ -221,11 +221,10 @@ class _Reader:
         iface = self.interface()
         masquerade = self.masquerade()
         clients = self.networks("allow_from", families, "the target")
-        host = next((dnat.host for dnat in found if dnat.host), "")
-        if iface and host:
-            message = f"a mapping of {host} cannot be limited to an interface too"
-            hint = f"leave out the interface, {host} is enough; or the address, for all that {iface} takes in"
-            self.refuse("ext_if", Refused(message, hint=hint))
+        loopback = next((dnat.host for dnat in found if dnat.host.startswith("127.")), "")
+        if iface and loopback:
+            message = f"what this host sends to {loopback} comes in by no interface"
+            self.refuse("ext_if", Refused(message, hint=f"leave out one of the two, {loopback} or {iface}"))
         allow = {
             family: words.widest(client for client in clients if client.family == family)
             for family in families

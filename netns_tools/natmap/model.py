@@ -22,8 +22,8 @@ TABLE_DEFAULT = 100
 class Identity(NamedTuple):
     """What a port mapping is known by: of two mappings with one identity only one can be.
 
-    ``scope`` is a host address (``192.0.2.1``), an interface and family (``%eth0/4``)
-    or any local address of a family (``*/4``, ``*/6``).
+    ``scope`` is a host address (``192.0.2.1``), that on an interface only (``192.0.2.1%eth0``), an
+    interface and family (``%eth0/4``) or any local address of a family (``*/4``, ``*/6``).
     """
 
     proto: str
@@ -31,7 +31,10 @@ class Identity(NamedTuple):
     port: int
 
     def __str__(self) -> str:
-        """``tcp 192.0.2.1:80``, ``tcp [2001:db8::1]:80``, ``udp *:53 (IPv4)``, ``tcp eth0:80 (IPv4)``."""
+        """As ss(8) has it: ``tcp 192.0.2.1:80``, ``tcp [2001:db8::1]:80``, ``tcp 192.0.2.1%eth0:80``.
+
+        Without an address the family is told: ``udp *:53 (IPv4)``, ``tcp eth0:80 (IPv4)``.
+        """
         return f"{self.proto} {_shown_scope(self.scope, str(self.port))}"
 
 
@@ -39,7 +42,8 @@ def _shown_scope(scope: str, port: str) -> str:
     if scope[0] in "*%":
         name, _, family = scope.rpartition("/")
         return f"{name.removeprefix('%')}:{port} (IPv{family})"
-    return f"[{scope}]:{port}" if ":" in scope else f"{scope}:{port}"
+    host, percent, iface = scope.partition("%")
+    return f"[{host}]{percent}{iface}:{port}" if ":" in host else f"{scope}:{port}"
 
 
 @dataclass(frozen=True, order=True)
@@ -79,7 +83,7 @@ class Dnat:
     """What comes to some ports of this namespace goes to ports of ``target``.
 
     ``host``: the address that it must have come to; "" is any local address of ``family``.
-    ``iface``: the interface that it must have come in by, "" is any; never together with ``host``.
+    ``iface``: the interface that it must have come in by, "" is any. With both, both are asked for.
     ``target``: "" while the container that it is taken from has no address; then nothing is in the
     table. ``family``: 4 or 6, that of ``host`` and ``target``. ``masquerade``: the target sees an
     address of ours instead of the client's. ``allow_from``: prefixes of the clients that have this
@@ -100,7 +104,7 @@ class Dnat:
     def scope(self) -> str:
         """The scope of its identities."""
         if self.host:
-            return self.host
+            return f"{self.host}%{self.iface}" if self.iface else self.host
         return f"%{self.iface}/{self.family}" if self.iface else f"*/{self.family}"
 
     def identities(self) -> Iterator[Identity]:

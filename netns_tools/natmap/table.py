@@ -1,8 +1,9 @@
 """What is wanted of a NAT mapper → its nftables table, and the changes of elements that lead there. Pure.
 
-A mapping is one element of a map, so a packet finds it in constant time, however many there are. Three
-scopes are asked one after the other: the address that a connection came to (``addr``), the interface it
-came in by (``if``), any local address (``any``). Each has, for IPv4 and IPv6:
+A mapping is one element of a map, so a packet finds it in constant time, however many there are. Four
+scopes are asked one after the other: the address that a connection came to and the interface it came in
+by (``addrif``), the address alone (``addr``), the interface alone (``if``), any local address (``any``).
+What this host itself sends came in by no interface. Each scope has, for IPv4 and IPv6:
 
 ``addr4``               a port → an address and a port
 ``addr4_ranges``        ports → an address; the port stays what it is
@@ -46,7 +47,7 @@ _CLEAR = 0xFFFFFFFF ^ MARK ^ _MASQUERADE_MARK
 _ADDRESS = {4: "ipv4_addr", 6: "ipv6_addr"}
 _IP = {4: "ip", 6: "ip6"}
 _PORT = ("inet_proto", "inet_service")
-_SCOPES = {"addr": "{ip} daddr . ", "if": "iifname . ", "any": ""}
+_SCOPES = {"addrif": "{ip} daddr . iifname . ", "addr": "{ip} daddr . ", "if": "iifname . ", "any": ""}
 
 
 class Observed(NamedTuple):
@@ -66,7 +67,8 @@ class Observed(NamedTuple):
 def _sets() -> Iterator[tuple[str, SetType]]:
     yield "loopback", SetType(("ifname",))
     for family, address in _ADDRESS.items():
-        for scope, head in (("addr", (address,)), ("if", ("ifname",)), ("any", ())):
+        heads = {"addrif": (address, "ifname"), "addr": (address,), "if": ("ifname",), "any": ()}
+        for scope, head in heads.items():
             name, key = f"{scope}{family}", (*head, *_PORT)
             yield name, SetType(key, (address, "inet_service"))
             yield f"{name}_ranges", SetType(key, (address,), interval=True)
@@ -122,6 +124,7 @@ def _chains() -> Iterator[tuple[str, Chain]]:
                     f"meta l4proto {{ tcp, udp }} dnat {ip} to {key} map @hairpin{family}",
                     f"dnat {ip} to {key} map @hairpin{family}_ranges",
                     f"ct mark set ct mark and {0xFFFFFFFF ^ _MASQUERADE_MARK:#010x}",
+                    f"jump addrif{family}",
                     f"jump addr{family}",
                     "fib daddr type != local return",  # what only passes through is never captured
                     f"jump if{family}",
@@ -240,11 +243,8 @@ def _dnat_elements(entry: Dnat) -> Iterator[Element]:
 
 def _scope(entry: Dnat) -> tuple[str, Key]:
     """The map of a mapping, and with what its keys begin."""
-    if entry.host:
-        return f"addr{entry.family}", (entry.host,)
-    if entry.iface:
-        return f"if{entry.family}", (entry.iface,)
-    return f"any{entry.family}", ()
+    scope = ("addr" if entry.host else "") + ("if" if entry.iface else "")
+    return f"{scope or 'any'}{entry.family}", tuple(filter(None, (entry.host, entry.iface)))
 
 
 def _other_elements(desired: Desired, observed: Observed) -> Iterator[Element]:

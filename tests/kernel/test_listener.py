@@ -165,6 +165,7 @@ PLACES = [
     Place("tcp", 6, "", "", 8080),
     Place("tcp", 6, "2001:db8::1", "", 8080),
     Place("tcp", 4, "", "eth0", 8080),
+    Place("tcp", 6, "2001:db8::1", "eth0", 8080),
     Place("udp", 4, "203.0.113.9", "", 8080),  # an address that is not there yet
     Place("udp", 6, "2001:db8:9::9", "", 8080),
 ]

@@ -21,7 +21,7 @@ from tests.kernel.natrig import V4, V6, Addresses, Reached, Rig, list_table, lis
 
 FAMILIES = pytest.mark.parametrize("at", [V4, V6], ids=["v4", "v6"])
 PROTOCOLS = pytest.mark.parametrize("proto", ["tcp", "udp"])
-SCOPES = pytest.mark.parametrize("scope", ["addr", "if", "any"])
+SCOPES = pytest.mark.parametrize("scope", ["addrif", "addr", "if", "any"])
 
 NOTHING = Observed()
 
@@ -40,8 +40,9 @@ def read(table: OwnTable) -> LiveTable:
 
 
 def dnat(at: Addresses, scope: str, ports: Ports, proto: str = "tcp", **more: object) -> Dnat:
-    """A mapping of the public address, of the client's link, or of any local address, to the server."""
-    host, iface = {"addr": (at.public, ""), "if": ("", "wan0"), "any": ("", "")}[scope]
+    """A mapping of the public address, of the client's link, of both, or of any local address."""
+    host = at.public if scope in ("addrif", "addr") else ""
+    iface = "wan0" if scope in ("addrif", "if") else ""
     made = Dnat(proto, host, iface, ports, at.server, at.family)
     return replace(made, **more)  # type: ignore[arg-type]
 
@@ -99,17 +100,40 @@ def test_a_mapping_of_an_interface(at: Addresses, proto: str) -> None:
 
 
 @FAMILIES
+@PROTOCOLS
+@isolated
+def test_a_mapping_of_a_host_address_on_an_interface(at: Addresses, proto: str) -> None:
+    rig = Rig()
+    rig.listen("server", 80, proto)
+    rig.listen("far", 8080, proto)
+    table = install(dnat(at, "addrif", ONE, proto))
+    assert rig.reach("client", at.public, 8080, proto) == Reached("server", 80, at.client)
+    assert rig.reach("far", at.public, 8080, proto) is None
+    assert rig.reach("router", at.public, 8080, proto) is None
+    assert rig.reach("client", at.beside, 8080, proto) is None
+    assert rig.reach("client", at.public, 8081, proto) is None
+    assert rig.reach("client", at.public, 8080, "tcp" if proto == "udp" else "udp") is None
+    assert rig.reach("client", at.far, 8080, proto) == Reached("far", 8080, at.client)
+    # What of that failed is no failure of the way there.
+    table.install(content(Desired.of([dnat(at, "any", ONE, proto)]), NOTHING))
+    assert rig.reach("far", at.public, 8080, proto) == Reached("server", 80, at.far)
+    assert rig.reach("router", at.public, 8080, proto) == Reached("server", 80, at.public)
+
+
+@FAMILIES
 @isolated
 def test_the_closest_scope_counts(at: Addresses) -> None:
     rig = Rig()
-    for port in (81, 82, 83):
+    for port in (81, 82, 83, 84):
         rig.listen("server", port)
     install(
         dnat(at, "any", Ports(8080, 8080, 81)),
         dnat(at, "if", Ports(8080, 8080, 82)),
         dnat(at, "addr", Ports(8080, 8080, 83)),
+        dnat(at, "addrif", Ports(8080, 8080, 84)),
     )
-    assert rig.reach("client", at.public, 8080) == Reached("server", 83, at.client)
+    assert rig.reach("client", at.public, 8080) == Reached("server", 84, at.client)
+    assert rig.reach("far", at.public, 8080) == Reached("server", 83, at.far)
     assert rig.reach("client", at.beside, 8080) == Reached("server", 82, at.client)
     assert rig.reach("far", at.beside, 8080) == Reached("server", 81, at.far)
 
@@ -248,7 +272,7 @@ def test_the_host_itself(at: Addresses, proto: str, scope: str) -> None:
     rig.listen("server", 80, proto)
     install(dnat(at, scope, ONE, proto))
     found = rig.reach("router", at.public, 8080, proto)
-    assert found == (None if scope == "if" else Reached("server", 80, at.public))
+    assert found == (None if scope in ("addrif", "if") else Reached("server", 80, at.public))
 
 
 @PROTOCOLS
@@ -427,7 +451,7 @@ def everything() -> tuple[Desired, Observed]:
     entries: list[Entry] = []
     for at in (V4, V6):
         clients = (at.subnet, f"{at.client}/{32 if at.family == 4 else 128}")
-        for scope in ("addr", "if", "any"):
+        for scope in ("addrif", "addr", "if", "any"):
             for proto in ("tcp", "udp"):
                 entries += [
                     dnat(at, scope, Ports(80, 80, 8080), proto, masquerade=True, allow_from=clients),

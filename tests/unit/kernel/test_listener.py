@@ -16,10 +16,11 @@ def listener(family: int, address: str, interface: str = "", proto: str = "tcp")
     return Listener(proto, family, address, 80, interface, 7, 0)
 
 
-ANY, ONE, DEVICE = (
+ANY, ONE, DEVICE, BOTH = (
     Place("tcp", 4, "", "", 80),
     Place("tcp", 4, "192.0.2.1", "", 80),
     Place("tcp", 4, "", "eth0", 80),
+    Place("tcp", 4, "192.0.2.1", "eth0", 80),
 )
 
 
@@ -37,6 +38,10 @@ ANY, ONE, DEVICE = (
         (DEVICE, "192.0.2.1", ""),
         (DEVICE, "", "eth0"),
         (DEVICE._replace(interface="lo"), "127.0.0.1", ""),
+        (BOTH, "", ""),
+        (BOTH, "192.0.2.1", ""),
+        (BOTH, "", "eth0"),
+        (BOTH, "192.0.2.1", "eth0"),
     ],
 )
 def test_in_the_way(place: Place, address: str, interface: str) -> None:
@@ -56,6 +61,10 @@ def test_in_the_way(place: Place, address: str, interface: str) -> None:
         (DEVICE, listener(4, "127.0.0.1")),
         (DEVICE._replace(family=6), listener(6, "::1")),
         (DEVICE, listener(4, "", "eth1")),
+        (BOTH, listener(4, "192.0.2.2")),
+        (BOTH, listener(4, "192.0.2.2", "eth0")),
+        (BOTH, listener(4, "", "eth1")),
+        (BOTH, listener(4, "192.0.2.1", "eth1")),
     ],
 )
 def test_not_in_the_way(place: Place, found: Listener) -> None:

@@ -65,13 +65,13 @@ def ports(draw: st.DrawFn, highest: int = 65535) -> Ports:
 def dnats(draw: st.DrawFn) -> Dnat:
     """Any mapping but one of a host port that is to be chosen."""
     family = draw(st.sampled_from([4, 6]))
-    where = draw(st.sampled_from(["host", "iface", "any"]))
+    has_host, has_iface = draw(st.booleans()), draw(st.booleans())
     container = draw(st.just("") | CONTAINERS)
     target = draw(addresses(family))
     return Dnat(
         proto=draw(PROTOS),
-        host=draw(addresses(family)) if where == "host" else "",
-        iface=draw(INTERFACES) if where == "iface" else "",
+        host=draw(addresses(family)) if has_host else "",
+        iface=draw(INTERFACES) if has_iface else "",
         ports=draw(ports()),
         target=draw(st.sampled_from(["", target])) if container else target,
         family=family,
@@ -88,7 +88,7 @@ def crowded_dnats(draw: st.DrawFn) -> Dnat:
     return Dnat(
         proto=draw(PROTOS),
         host=draw(st.sampled_from(["", "10.0.0.1"])),
-        iface="",
+        iface=draw(st.sampled_from(["", "eth0"])),
         ports=draw(ports(highest=30).map(lambda some: Ports(some.first, some.last, some.first + shift))),
         target=draw(st.sampled_from(["10.1.0.1", "10.1.0.2"])),
         family=4,

@@ -383,7 +383,7 @@ def dnats(draw: st.DrawFn) -> Dnat:
         "masquerade": draw(st.booleans()),
         "allow_from": tuple(sorted(draw(st.sets(NETWORK4, max_size=3)), key=_number)) if family == 4 else (),
     }  # fmt: skip
-    iface = "" if host or container else draw(st.just("") | IFACE)
+    iface = "" if container else draw(st.just("") | IFACE)
     target = "" if container else draw(address)
     return Dnat(draw(PROTO), host, iface, draw(ports()), target, family, container=container, **plain)
 

@@ -46,6 +46,7 @@ def test_natmaps_dnat() -> None:
     assert read_plain("dnat", FORWARD | {"masquerade": True}) == [replace(WEB, masquerade=True)]
     assert read_plain("dnat", FORWARD | {"allow_from": [], "ext_if": "", "map": ""}) == [WEB]
     assert read_plain("dnat", FORWARD | {"proto": "UDP", "ext_if": None}) == [replace(WEB, proto="udp")]
+    assert read_plain("dnat", FORWARD | {"ext_if": "eth0"}) == [replace(WEB, iface="eth0")]
     for ports in ("80, 443,9000-9100", ["80", "443", "9000-9100"], [443, 80, "9000-9100"]):
         assert ports_of(read_plain("dnat", FORWARD | {"ports": ports})) == [
             Ports(80, 80, 80),
@@ -145,8 +146,8 @@ def test_port_0_for_commands_only() -> None:
         ("dnat", {"map": "x"}, ["error: 'x' is neither a port"]),
         (
             "dnat",
-            FORWARD | {"ext_if": "eth0"},
-            ["ext_if: a mapping of 198.51.100.1", "leave out the interface"],
+            FORWARD | {"ext_ip": "127.0.0.1", "ext_if": "eth0"},
+            ["ext_if: what this host sends to 127.0.0.1 comes in by no interface", "127.0.0.1 or eth0"],
         ),
         (
             "dnat",
@@ -269,6 +270,7 @@ def test_any_body_of_a_request_is_taken_or_refused(kind: str, data: st.DataObjec
             "dnat 80:10.0.0.10:80/tcp --ext-if eth0 --masquerade"
             " --allow-from 192.0.2.0/24 --allow-from 203.0.113.7/32",
         ),
+        (replace(WEB, iface="eth0"), "dnat 198.51.100.1:80:10.0.0.10:80/tcp --ext-if eth0"),
         (replace(WEB, host="", container="web"), "docker add web 0.0.0.0:80:80/tcp"),
         (
             Snat("10.0.0.0/24", "eth0", "192.0.2.1", ("10.0.0.0/8",)),

@@ -50,6 +50,7 @@ STATE = {
             "ext_if": None,
         },
         {"ext_ip": "198.51.100.1", "int_ip": "10.0.0.10", "proto": "udp", "ports": "9000:9100,53"},
+        {"ext_ip": "198.51.100.1", "int_ip": "10.0.0.11", "proto": "tcp", "ports": "80", "ext_if": "eth0"},
     ],
     "snats": [{"int_ip": "10.0.0.0/24", "ext_if": "eth0", "ext_ip": "198.51.100.1"}],
     "hairpins": [
@@ -72,6 +73,7 @@ def test_everything_of_natmap_is_taken() -> None:
         "dnat 198.51.100.1:443:10.0.0.10:443/tcp",
         "dnat 198.51.100.1:53:10.0.0.10:53/udp",
         "dnat 198.51.100.1:80:10.0.0.10:80/tcp",
+        "dnat 198.51.100.1:80:10.0.0.11:80/tcp --ext-if eth0",
         "dnat 198.51.100.1:9000-9100:10.0.0.10:9000-9100/udp",
         "docker add web 0.0.0.0:8888:80/tcp",
         "docker add web [2001:db8::1]:53:5353/udp",
@@ -100,7 +102,7 @@ def test_a_container_without_a_name_is_known_by_its_id() -> None:
     ("row", "reason"),
     [
         (
-            {"ext_ip": "198.51.100.1", "int_ip": "10.0.0.1", "proto": "tcp", "ports": "80", "ext_if": "eth0"},
+            {"ext_ip": "198.51.100.1", "int_ip": "10.0.0.1", "proto": "tcp", "ports": "80", "ext_if": "a b"},
             "ext_if",
         ),
         ({"ext_ip": "198.51.100.1", "int_ip": "127.0.0.1", "proto": "tcp", "ports": "80"}, "loopback"),

@@ -70,6 +70,9 @@ def test_an_identity_is_protocol_scope_and_port() -> None:
         replace(base, iface="eth1"),
         replace(base, target="2001:db8::1", family=6),
         replace(base, iface="eth0", target="2001:db8::1", family=6),
+        replace(base, host="192.0.2.1", iface="eth0"),
+        replace(base, host="192.0.2.1", iface="eth1"),
+        replace(base, host="2001:db8::2", iface="eth0", target="2001:db8::1", family=6),
         replace(base, ports=Ports(8080, 8080, 80)),
     ]
     identities = [identity for entry in variants for identity in entry.identities()]
@@ -78,6 +81,8 @@ def test_an_identity_is_protocol_scope_and_port() -> None:
     assert identities[0] == ("tcp", "*/4", 80)
     assert identities[2].scope == "192.0.2.1"
     assert identities[6].scope == "%eth0/6"
+    assert identities[7].scope == "192.0.2.1%eth0"
+    assert identities[9].scope == "2001:db8::2%eth0"
 
 
 @pytest.mark.parametrize(
@@ -85,6 +90,8 @@ def test_an_identity_is_protocol_scope_and_port() -> None:
     [
         (Identity("tcp", "192.0.2.1", 80), "tcp 192.0.2.1:80"),
         (Identity("tcp", "2001:db8::1", 80), "tcp [2001:db8::1]:80"),
+        (Identity("tcp", "192.0.2.1%eth0", 80), "tcp 192.0.2.1%eth0:80"),
+        (Identity("tcp", "2001:db8::1%eth0", 80), "tcp [2001:db8::1]%eth0:80"),
         (Identity("udp", "*/6", 53), "udp *:53 (IPv6)"),
         (Identity("tcp", "%eth0/4", 80), "tcp eth0:80 (IPv4)"),
     ],

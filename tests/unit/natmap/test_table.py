@@ -121,15 +121,23 @@ def looked_up(table: Table, packet: Packet) -> Fate | None:
     key = (packet.host, packet.proto, port, packet.client)
     if found := table.find(f"hairpin{family}", *key) or table.find(f"hairpin{family}_ranges", *key):
         return Fate(found[0], int([*found, port][1]), True)
-    for scope, head in (("addr", (packet.host,)), ("if", (packet.iface,)), ("any", ())):
-        name, key = f"{scope}{family}", (*head, packet.proto, port)
+    heads: dict[str, tuple[str, ...]] = {
+        "addrif": (packet.host, packet.iface),
+        "addr": (packet.host,),
+        "if": (packet.iface,),
+        "any": (),
+    }
+    for scope, head in heads.items():
+        name, place = f"{scope}{family}", (*head, packet.proto, port)
         if (
-            table.find(f"{name}_limited", *key) is not None
-            and table.find(f"{name}_clients", *key, packet.client) is None
+            table.find(f"{name}_limited", *place) is not None
+            and table.find(f"{name}_clients", *place, packet.client) is None
         ):
             continue
-        masquerade = any(table.find(name + suffix, *key) is not None for suffix in ("_masq", "_masq_ranges"))
-        if found := table.find(name, *key) or table.find(f"{name}_ranges", *key):
+        masquerade = any(
+            table.find(name + suffix, *place) is not None for suffix in ("_masq", "_masq_ranges")
+        )
+        if found := table.find(name, *place) or table.find(f"{name}_ranges", *place):
             return Fate(found[0], int([*found, port][1]), masquerade)
         assert not masquerade
     return None
@@ -150,7 +158,12 @@ def wished(desired: Desired, subnets: dict[str, str], packet: Packet) -> Fate | 
                     near.append((ip_network(prefix).prefixlen, fate))
     if near:
         return max(near, key=lambda pair: pair[0])[1]
-    for scope in (packet.host, f"%{packet.iface}/{client.version}", f"*/{client.version}"):
+    for scope in (
+        f"{packet.host}%{packet.iface}",
+        packet.host,
+        f"%{packet.iface}/{client.version}",
+        f"*/{client.version}",
+    ):
         for entry in desired.dnat:
             if (
                 (entry.scope, entry.proto) == (scope, packet.proto)
@@ -178,7 +191,7 @@ def few_ports(draw: st.DrawFn) -> Ports:
 
 @st.composite
 def few_dnats(draw: st.DrawFn) -> Dnat:
-    host, iface = draw(st.sampled_from([("", ""), (HOST, ""), ("", "eth0")]))
+    host, iface = draw(st.sampled_from([("", ""), (HOST, ""), ("", "eth0"), (HOST, "eth0")]))
     return Dnat(
         "tcp",
         host,
@@ -333,6 +346,16 @@ def test_a_target_reaches_itself_as_long_as_anything_leads_to_it() -> None:
         (dnat(8080, 8080, 80), {"addr4": {(HOST, "tcp", "8080"): (TARGET, "80")}}),
         (dnat(8080, 8080, 80, host=""), {"any4": {("tcp", "8080"): (TARGET, "80")}}),
         (dnat(80, 80, 80, host="", iface="eth0"), {"if4": {("eth0", "tcp", "80"): (TARGET, "80")}}),
+        (dnat(80, 80, 80, iface="eth0"), {"addrif4": {(HOST, "eth0", "tcp", "80"): (TARGET, "80")}}),
+        (
+            dnat(80, 81, 80, iface="eth0", masquerade=True, allow_from=("192.0.2.9/32",)),
+            {
+                "addrif4_ranges": {(HOST, "eth0", "tcp", "80-81"): (TARGET,)},
+                "addrif4_masq_ranges": {(HOST, "eth0", "tcp", "80-81"): ()},
+                "addrif4_limited": {(HOST, "eth0", "tcp", "80-81"): ()},
+                "addrif4_clients": {(HOST, "eth0", "tcp", "80-81", "192.0.2.9"): ()},
+            },
+        ),
         (dnat(9000, 9099, 9000), {"addr4_ranges": {(HOST, "tcp", "9000-9099"): (TARGET,)}}),
         (
             dnat(9500, 9501, 9000),

@@ -242,11 +242,14 @@ class Reservations:
     def __init__(self, most: int = 1 << 20) -> None:
         self._most = most  # sockets; a process needs descriptors for other things as well
         self._sockets: dict[Place, socket.socket] = {}
+        self._inodes: dict[Place, int] = {}  # of 10,000, as far as somebody has asked
 
     @property
     def inodes(self) -> set[int]:
         """The inodes of the sockets."""
-        return {os.fstat(one.fileno()).st_ino for one in self._sockets.values()}
+        for place in self._sockets.keys() - self._inodes.keys():
+            self._inodes[place] = os.fstat(self._sockets[place].fileno()).st_ino
+        return set(self._inodes.values())
 
     def update(self, wanted: Iterable[Place]) -> dict[Place, str]:
         """Hold these and no others; those that cannot be held, and why (somebody has it, no descriptors)."""
@@ -257,6 +260,7 @@ class Reservations:
         """Hold these too, and no longer those that are gone; those that cannot be held, and why."""
         for place in gone & self._sockets.keys():
             self._sockets.pop(place).close()
+            self._inodes.pop(place, None)
         failed = {}
         for place in sorted(places - self._sockets.keys()):
             if len(self._sockets) >= self._most:

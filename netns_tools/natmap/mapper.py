@@ -134,10 +134,18 @@ class Mapper:
         return done
 
     def _change(
-        self, stored: Desired, entries: Iterable[Entry] = (), *, dry_run: bool = False
+        self,
+        stored: Desired,
+        entries: Iterable[Entry] = (),
+        *,
+        before: Desired | None = None,
+        dry_run: bool = False,
     ) -> dict[str, Any]:
-        """Take ``stored`` in the place of what commands asked for until now, in kernel and file."""
-        before, now = self.desired(), self.desired(stored)
+        """Take ``stored`` in the place of what commands asked for until now, in kernel and file.
+
+        ``before``: what ``desired()`` says, from who has asked that already.
+        """
+        before, now = before or self.desired(), self.desired(stored)
         said = [self._shown(entry) for entry in self._resolved(Desired.of(entries))]
         if dry_run:
             return api.written(self.live.plan(now), said, done=False)
@@ -275,7 +283,7 @@ class Mapper:
         from netns_tools.natmap import doctor
 
         inodes = self.reservations.inodes if self.reservations is not None else set()
-        found = doctor.run(self.desired(), self.containers, inodes)
+        found = doctor.run(self.desired(), self.containers, inodes, self.name)
         return {"findings": [finding.as_dict() for finding in found]}
 
     def apply(
@@ -298,7 +306,7 @@ class Mapper:
         )
         if not force:
             self._refuse_busy(wanted, before)
-        return self._change(stored, chosen, dry_run=dry_run)
+        return self._change(stored, chosen, before=before, dry_run=dry_run)
 
     def _without_declared(self, wanted: Desired) -> Desired:
         """What the file declares already needs no place in the state."""

@@ -299,12 +299,15 @@ class Desired:
 
     def with_targets(self, targets: Callable[[Dnat], str]) -> Desired:
         """This with the addresses that containers have now; ``targets`` is asked for each mapping of one."""
-        dnat = []
-        for entry in self.dnat:
-            if entry.container and (target := targets(entry)) != entry.target:
-                entry = replace(entry, target=target)
-            dnat.append(entry)
-        return replace(self, dnat=tuple(dnat))
+        moved = {
+            index: replace(entry, target=target)
+            for index, entry in enumerate(self.dnat)
+            if entry.container and (target := targets(entry)) != entry.target
+        }
+        if not moved:
+            return self
+        dnat = tuple(moved.get(index, entry) for index, entry in enumerate(self.dnat))
+        return replace(self, dnat=dnat)
 
     def _has(self, entry: Entry) -> bool:
         """Whether one of ours does all that ``entry`` does."""
@@ -324,10 +327,10 @@ class Desired:
         return rows
 
 
-def difference(old: tuple[Dnat, ...], new: tuple[Dnat, ...]) -> tuple[list[Dnat], list[Dnat]]:
-    """The mappings that only one of two sorted rows has: those of the old one, those of the new one.
+def common_ends(old: Sequence[object], new: Sequence[object]) -> tuple[int, int]:
+    """How many entries two rows share at their beginning, and how many at their end.
 
-    Rows of which one was made of the other share most entries, so they are compared from both ends.
+    Rows of which one was made of the other share most of them, as the same objects.
     """
     start, shorter = 0, min(len(old), len(new))
     while start < shorter and old[start] is new[start]:
@@ -335,6 +338,12 @@ def difference(old: tuple[Dnat, ...], new: tuple[Dnat, ...]) -> tuple[list[Dnat]
     end = 0
     while end < shorter - start and old[-1 - end] is new[-1 - end]:
         end += 1
+    return start, end
+
+
+def difference(old: tuple[Dnat, ...], new: tuple[Dnat, ...]) -> tuple[list[Dnat], list[Dnat]]:
+    """The mappings that only one of two sorted rows has: those of the old one, those of the new one."""
+    start, end = common_ends(old, new)
     gone = dict.fromkeys(old[start : len(old) - end])
     come = dict.fromkeys(new[start : len(new) - end])
     return [entry for entry in gone if entry not in come], [entry for entry in come if entry not in gone]

@@ -9,7 +9,7 @@ from typing import Any
 from netns_tools.config.keykind import shortened
 from netns_tools.errors import ConfigError, NetnsToolsError
 from netns_tools.natmap.fields import plain, read_plain, render_entry
-from netns_tools.natmap.model import Desired, Dnat, Entry, overlaps
+from netns_tools.natmap.model import Desired, Dnat, Entry, common_ends, overlaps
 from netns_tools.natmap.words import Refused, parse_unicast
 
 TYPE_CHECKING = False
@@ -33,19 +33,28 @@ class StateWriter:
     """Renders the state file; what has not changed since the last time is not rendered again."""
 
     def __init__(self) -> None:
-        self._lines: dict[int, tuple[Entry, str, str]] = {}  # by id(): the entry beside it keeps that its own
+        self._dnat: tuple[Dnat, ...] = ()
+        self._lines: list[tuple[str, str]] = []  # section and line of each of those
 
     def text(self, desired: Desired) -> str:
         """The state file for what is desired."""
-        lines = {}
+        start, end = common_ends(self._dnat, desired.dnat)
+        middle = desired.dnat[start : len(desired.dnat) - end]
+        self._lines[start : len(self._lines) - end] = map(_section_and_line, middle)
+        self._dnat = desired.dnat
         rows: dict[str, list[str]] = {section: [] for section in _SECTIONS}
-        for entry in desired:
-            known = self._lines.get(id(entry)) or (entry, plain(entry)[0], _encode(_row(entry)))
-            lines[id(entry)] = known
-            rows[known[1]].append(known[2])
-        self._lines = lines
+        for section in ("dnat", "docker"):
+            rows[section] = [line for here, line in self._lines if here == section]
+        others: list[Entry] = [*desired.snat, *desired.masquerade, *desired.hairpin, *desired.policy_routes]
+        for entry in others:
+            section, line = _section_and_line(entry)
+            rows[section].append(line)
         sections = [f'"{section}": [{_listed(row)}]' for section, row in rows.items()]
         return f'{{\n"version": {VERSION},\n' + ",\n".join(sections) + "\n}\n"
+
+
+def _section_and_line(entry: Entry) -> tuple[str, str]:
+    return plain(entry)[0], _encode(_row(entry))
 
 
 def _listed(rows: list[str]) -> str:

@@ -46,13 +46,14 @@ PACKAGES = (
         "dbus",
         "iproute2",
         "netbase",
+        "iptables",
         "nftables",
         "iputils-ping",
         "procps",
         "curl",
         "make",
     ),
-    *("python3", "python3-click", "python3-yaml", "python3-jinja2", "python3-nftables"),
+    *("python3", "python3-click", "python3-h11", "python3-yaml", "python3-jinja2", "python3-nftables"),
 )
 """What a root made by mmdebstrap holds beyond the essential packages."""
 
@@ -88,7 +89,8 @@ mount -t overlay -o "lowerdir=$lower,upperdir=upper,workdir=work" overlay root
 mount -t tmpfs -o mode=755 netns-tools-machine /run
 rm -rf root/etc/systemd/system root/etc/rc?.d root/etc/fstab root/etc/machine-id \
     root/etc/conf.d/netns root/etc/netns root/usr/share/systemd-netns root/usr/lib/netns-tools \
-    root/var/cache/netns-tools root/var/log/journal root/usr/lib/systemd/system/netns* root/usr/sbin/netns*
+    root/var/cache/netns-tools root/var/lib/netns-tools root/var/log/journal \
+    root/usr/lib/systemd/system/netns* root/usr/lib/sysusers.d/netns* root/usr/sbin/netns*
 mkdir -p root/etc/systemd/system "root$inside"
 tr -d - </proc/sys/kernel/random/uuid >root/etc/machine-id
 trap 'echo 1 >"/sys/fs/cgroup/$name/cgroup.kill"' TERM

@@ -11,6 +11,7 @@ PROGRAMS = {
     "netns-update": "netns_tools.cli.update",
     "netns-nft-save": "netns_tools.cli.nft_save",
     "netns-addrset": "netns_tools.cli.addrset",
+    "netns-natmap": "netns_tools.cli.natmap",
 }
 """Our programs and the modules of their click commands, all called ``command``."""
 

@@ -31,7 +31,12 @@ _REMEDIES = {
     errno.EROFS: "the file system is mounted read-only; remount it or use --root",
 }
 
-_PACKAGES = {"jinja2": "python3-jinja2", "nftables": "python3-nftables", "yaml": "python3-yaml"}
+_PACKAGES = {
+    "h11": "python3-h11",
+    "jinja2": "python3-jinja2",
+    "nftables": "python3-nftables",
+    "yaml": "python3-yaml",
+}
 """Python packages that are imported late, and the Debian packages they come in."""
 
 

@@ -99,6 +99,9 @@ def _subcommand(page: Page, parent: click.Context, group: click.Group, name: str
     _options(page, context)
     for block in text.examples:
         page.code(block)
+    if isinstance(sub, click.Group):
+        for inner in sub.list_commands(context):
+            _subcommand(page, context, sub, inner)
 
 
 class Help:
@@ -309,6 +312,49 @@ _MORE_OF: dict[str, tuple[tuple[str, tuple[Item, ...]], ...]] = {
             ),
         ),
     ),
+    "netns-natmap": (
+        (
+            "socket",
+            (
+                "The daemon listens on /run/netns-tools/natmap-NAME.sock, for root and the group "
+                "netns-natmap. It speaks HTTP with JSON, with the paths of lab-ops' natmap and some more:",
+                [
+                    "curl --unix-socket /run/netns-tools/natmap-host.sock http://localhost/mappings",
+                    "curl --unix-socket /run/netns-tools/natmap-host.sock http://localhost/dnat \\",
+                    '     -d \'{"map": "8080:10.0.0.10:80"}\'',
+                ],
+                "Paths are GET /health, /status, /mappings, /rules and /doctor; POST and DELETE /dnat, "
+                "/snat, /masquerade, /hairpin, /policy-route and /mapping/CONTAINER; DELETE "
+                "/mapping/CONTAINER/PORT, /mapping/by-id/ID, /mappings and /clear; PUT /remap and "
+                "/remap/CONTAINER; POST /apply, /plan, /save, /fwd and /reload. Bodies have the options of "
+                "the commands, with '_' for '-'. A refusal has a status of 400 or more, and `error`.",
+            ),
+        ),
+        (
+            "signals",
+            (
+                ("SIGHUP", "Reload the configuration; a file with a mistake changes nothing."),
+                ("SIGTERM", "End, and leave all mappings in force, unless with --flush-on-stop."),
+            ),
+        ),
+        (
+            "environment",
+            (
+                ("NETNS_NATMAP_CONFIG", "The configuration file, instead of those below."),
+                ("DOCKER_HOST", "Docker's socket, as unix:///PATH; /var/run/docker.sock unless given."),
+            ),
+        ),
+        (
+            "files",
+            (
+                ("/etc/conf.d/netns/natmap-NAME.yaml", "What NAME has always; netns-types(7)."),
+                ("/etc/conf.d/netns/natmap.yaml", "That of every NAME that has no file of its own."),
+                ("/var/lib/netns-tools/natmap-NAME.json", "What commands asked for."),
+                ("/run/netns-tools/natmap-NAME.sock", "The socket of the daemon."),
+                ("/run/netns-tools/natmap-NAME.sysctls", "Settings that were changed, as they were before."),
+            ),
+        ),
+    ),
 }
 """What the page of a program says beyond its --help."""
 
@@ -437,6 +483,7 @@ _NAMES = (
     ("netns.conf", 5),
     ("netns-types", 7),
     ("netns-addrset", 8),
+    ("netns-natmap", 8),
     ("netns-nft-save", 8),
     ("netns-update", 8),
     ("netnsctl", 8),
@@ -448,6 +495,7 @@ PAGES: tuple[Callable[[], Page], ...] = (
     lambda: program_page("netns-update"),
     lambda: program_page("netns-nft-save"),
     lambda: program_page("netns-addrset"),
+    lambda: program_page("netns-natmap"),
     netnsinit_page,
     types_page,
     config_page,

@@ -22,7 +22,7 @@ def command(nstype: str, name: str, running: bool, as_json: bool, paths: Paths) 
 
     Each line is the ip or nft command that it stands for, and the file and line that it follows from.
     A file with real shell in it is run by bash to get its variables, as at a start. A daemon has a command
-    of its own for this: netns-TYPE plan --name NAME.
+    of its own for this: netns-addrset plan --name NAME, netns-natmap ls --name NAME.
 
     \b
     Examples:
@@ -43,6 +43,7 @@ def command(nstype: str, name: str, running: bool, as_json: bool, paths: Paths) 
 
 def _refuse_daemon(nstype: str, name: str, paths: Paths, *, running: bool) -> None:
     """A daemon acts on what it observes, which its own program knows; ConfigError for one."""
+    from netns_tools.cli.daemons import PLAN
     from netns_tools.config.nstype import DAEMON, load_nstype
     from netns_tools.errors import ConfigError, Problem
     from netns_tools.names import nstype_problem
@@ -52,7 +53,7 @@ def _refuse_daemon(nstype: str, name: str, paths: Paths, *, running: bool) -> No
     except ConfigError:
         return
     if daemon:
-        word = "status" if running else "plan"
+        word = "status" if running else PLAN[nstype]
         raise ConfigError(
             [
                 Problem(

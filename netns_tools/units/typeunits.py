@@ -72,6 +72,36 @@ _DAEMON_HARDENING = [
     "SystemCallErrorNumber=EPERM",
 ]
 
+_DAEMON_START = {"natmap": "daemon"}
+"""TYPE → the command that is the daemon, where it is not ``run``."""
+
+_DAEMON_NEEDS: dict[str, dict[str, list[str]]] = {
+    "natmap": {
+        "CapabilityBoundingSet": [
+            "# CAP_NET_RAW: iptables, of the legacy kind, for the one rule in Docker's chain.",
+            "CapabilityBoundingSet=CAP_NET_ADMIN CAP_NET_RAW",
+            "# Without CAP_CHOWN, root can give a socket to a group of its own.",
+            "SupplementaryGroups=netns-natmap",
+        ],
+        "ReadWritePaths": ["ReadWritePaths=/run", "StateDirectory=netns-tools"],
+        "ProcSubset": [
+            "# No ProcSubset=pid, no ProtectKernelTunables=yes: it sets route_localnet and ip_forward."
+        ],
+        "ProtectKernelTunables": [],
+        "RestrictAddressFamilies": [
+            "# AF_INET, AF_INET6: sockets that keep host ports from other programs; nothing is sent by them.",
+            "RestrictAddressFamilies=AF_UNIX AF_NETLINK AF_INET AF_INET6",
+        ],
+        "SystemCallErrorNumber": ["SystemCallFilter=@chown", "SystemCallErrorNumber=EPERM"],
+    }
+}
+"""TYPE → setting → the lines in its place, where the daemon could not do its work with it."""
+
+
+def _daemon_hardening(nstype: str) -> list[str]:
+    needs = _DAEMON_NEEDS.get(nstype, {})
+    return [one for line in _DAEMON_HARDENING for one in needs.get(line.partition("=")[0], [line])]
+
 
 def requirements(nstype: NsType) -> list[str]:
     """Types that ``nstype`` requires in its own namespace."""
@@ -224,7 +254,8 @@ def daemon_context(nstype: NsType, source: str, *, host: bool) -> Context:
         "on_failure": [] if host else [SWEEP],
         "namespace": "" if host else "/run/netns/%i",
         "program": f"{BINDIR}/netns-{nstype.name}",
-        "hardening": _DAEMON_HARDENING,
+        "start": _DAEMON_START.get(nstype.name, "run"),
+        "hardening": _daemon_hardening(nstype.name),
     }
 
 

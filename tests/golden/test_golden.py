@@ -172,6 +172,8 @@ def test_a_daemon_is_exposed_as_little_as_it_can_be(tmp_path: Path) -> None:
     for file, name in (
         ("netns-addrset@.service", "netns-addrset@blue.service"),
         ("netns-addrset@host.service", "netns-addrset@host.service"),
+        ("netns-natmap@.service", "netns-natmap@blue.service"),
+        ("netns-natmap@host.service", "netns-natmap@host.service"),
     ):
         shutil.copy(expected / file, tmp_path / name)
         done = subprocess.run(

@@ -49,7 +49,7 @@ def test_exactly_these_files(builder: Machine) -> None:
 
 def test_a_manual_page_for_each_command(builder: Machine) -> None:
     pages = " ".join(listing(builder, "-path '*/share/man/*' -type f"))
-    for command in ("netnsctl", "netns-update", "netns-nft-save", "netns-addrset"):
+    for command in ("netnsctl", "netns-update", "netns-nft-save", "netns-addrset", "netns-natmap"):
         assert f"usr/share/man/man8/{command}.8" in pages
 
 

@@ -40,3 +40,4 @@ def test_pip_install(tmp_path: Path) -> None:
     assert (root / "etc/systemd/system/netns-addrset@host.service").is_file()
     assert "Usage" in run("netns-nft-save", "--help")
     assert "Usage" in run("netns-addrset", "--help")
+    assert "Usage" in run("netns-natmap", "--help")

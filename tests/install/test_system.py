@@ -39,6 +39,7 @@ def test_commands_run_under_debians_python_whatever_is_on_path(fresh: Machine) -
         "netns-nft-save --help",
         "netnsinit --help",
         "netns-addrset --version",
+        "netns-natmap --version",
     ):
         done = fresh.run(f"cd /opt/other && PATH=/opt/other:$PATH PYTHONPATH=/opt/other {command}")
         assert "wrong" not in done.stdout + done.stderr
@@ -98,6 +99,27 @@ def test_uninstall_stops_daemons_too(fresh: Machine) -> None:
     fresh.run("! test -e /run/netns-tools")
     changed = before ^ set(fresh.run(FILES).stdout.splitlines())
     assert [path for path in sorted(changed) if not path.startswith("/etc/conf.d")] == []
+
+
+def test_uninstall_takes_out_mappings_too(fresh: Machine) -> None:
+    """With and without a daemon; what was asked for stays, as the configuration does."""
+    fresh.run(f"{MAKE} install")
+    fresh.run("ip link add br0 type bridge && ip address add 10.9.0.1/24 dev br0 && ip link set br0 up")
+    look = "nft list ruleset; ip rule; sysctl net.ipv4.ip_forward net.ipv4.conf.br0.route_localnet"
+    before = fresh.run(look).stdout
+    fresh.write("/etc/conf.d/netns/natmap-host.yaml", "dnat: ['8081:10.9.0.9:80']\n")
+    fresh.run("systemctl start netns-natmap@host")
+    fresh.run(
+        "netns-natmap dnat 8080:10.9.0.9:80; netns-natmap policy-route --src-ip 10.9.0.9 --via 10.9.0.5"
+    )
+    fresh.run("netns-natmap fwd")
+    assert fresh.run(look).stdout != before
+
+    fresh.run(f"{MAKE} uninstall")
+
+    assert fresh.run(look).stdout == before
+    assert "8080:10.9.0.9:80" in fresh.read("/var/lib/netns-tools/natmap-host.json")
+    fresh.run("! test -e /run/netns-tools && ip link delete br0")
 
 
 def test_uninstall_removes_nothing_while_an_instance_cannot_stop(fresh: Machine) -> None:

@@ -20,6 +20,7 @@ mount -t tmpfs tmpfs /run
 mkdir -p /run/o/etc /run/o/etc-work /run/o/var /run/o/var-work
 mount -t overlay overlay -o lowerdir=/etc,upperdir=/run/o/etc,workdir=/run/o/etc-work /etc
 mount -t tmpfs tmpfs /var/cache
+mount -t tmpfs tmpfs /var/lib
 rm -rf /etc/conf.d/netns /etc/netns
 mkdir -p /etc/conf.d/netns
 ip link set lo up
@@ -31,7 +32,7 @@ exec sleep infinity
 
 
 class FakeHost:
-    """A network and mount namespace that plays the host; its /etc, /run and /var/cache are its own.
+    """A network and mount namespace that plays the host; its /etc, /run, /var/cache and /var/lib are its own.
 
     ``uplink`` is a bridge that plays the network card.
     """

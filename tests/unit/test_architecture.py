@@ -25,7 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "units": {"", "config", "steps", "host"},
     "addrset": {"", "config", "kernel", "host"},
     "natmap": {"", "config", "kernel", "host"},
-    "cli": {"", "config", "check", "steps", "units", "addrset", "kernel", "host"},
+    "cli": {"", "config", "check", "steps", "units", "addrset", "natmap", "kernel", "host"},
 }
 
 EFFECTS = {"subprocess", "socket", "_socket", "pyroute2", "nftables", "fcntl", "ctypes"}

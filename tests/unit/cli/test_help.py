@@ -11,7 +11,7 @@ import click
 import pytest
 
 from netns_tools import __version__
-from netns_tools.cli import addrset, completion, man, netnsctl, nft_save
+from netns_tools.cli import addrset, completion, man, natmap, netnsctl, nft_save
 from netns_tools.cli.roff import Page
 
 if TYPE_CHECKING:
@@ -32,8 +32,8 @@ def test_subcommand(machine: Machine, name: str) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [netnsctl.command, nft_save.command, addrset.command],
-    ids=["netnsctl", "netns-nft-save", "netns-addrset"],
+    [netnsctl.command, nft_save.command, addrset.command, natmap.command],
+    ids=["netnsctl", "netns-nft-save", "netns-addrset", "netns-natmap"],
 )
 def test_program(machine: Machine, command: click.Command) -> None:
     for option in ("--help", "-h"):
@@ -105,14 +105,15 @@ def test_man_pages(machine: Machine, tmp_path: Path) -> None:
     assert result.code == 0
     pages = {path.name: path for path in (tmp_path / "man").rglob("*.?")}
     assert sorted(pages) == [
-        "netns-addrset.8", "netns-nft-save.8", "netns-types.7", "netns-update.8", "netns.conf.5",
-        "netnsctl.8", "netnsinit.8",
+        "netns-addrset.8", "netns-natmap.8", "netns-nft-save.8", "netns-types.7", "netns-update.8",
+        "netns.conf.5", "netnsctl.8", "netnsinit.8",
     ]  # fmt: skip
     text = pages["netns-types.7"].read_text()
     assert "VETH\\_" not in text
     assert "VETH_IFADDR_INSIDE" in text
     assert "zones.*.set4" in text
     assert "addrset\\-host.sock" in pages["netns-addrset.8"].read_text()
+    assert "docker remap" in pages["netns-natmap.8"].read_text()
 
 
 @pytest.mark.skipif(shutil.which("groff") is None, reason="groff is not installed")

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address, IPv6Address, ip_network
-from pathlib import Path
 
 from hypothesis import strategies as st
 
-from netns_tools.config import yamlfile
-from netns_tools.config.keys import read_keys
+from netns_tools.config.nstype import load_nstype
 from netns_tools.natmap.model import (
     Dnat,
     Entry,
@@ -18,14 +16,11 @@ from netns_tools.natmap.model import (
     Ports,
     Snat,
 )
+from netns_tools.paths import Paths
 
-_DEFINITION = yamlfile.read_tree(Path(__file__).with_name("natmap.yaml").read_text(), "natmap.yaml")
-assert _DEFINITION
-_KEYS, _EXAMPLE = _DEFINITION.get("keys"), _DEFINITION.get("example")
-assert _KEYS
-assert _EXAMPLE
-KEYS = read_keys(_KEYS, "natmap.yaml")
-EXAMPLE = _EXAMPLE.text
+_NATMAP = load_nstype("natmap", Paths())
+KEYS = _NATMAP.keys
+EXAMPLE = _NATMAP.example
 
 PROTOS = st.sampled_from(["tcp", "udp"])
 INTERFACES = st.sampled_from(["eth0", "ppp0", "br-lan", "wg_1"])

@@ -11,7 +11,6 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from netns_tools.config import yamlfile
 from netns_tools.errors import ConfigError
 from netns_tools.natmap import file
 from netns_tools.natmap.fields import FIELDS, plain
@@ -265,11 +264,3 @@ def test_ten_thousand_mappings_of_one_file() -> None:
     entries = [Dnat("tcp", "", "", Ports(port, port, 80), "10.0.0.1", 4) for port in range(1, 10001)]
     text = "dnat:\n" + "".join(f"  - {render_word(entry)}\n" for entry in entries)
     assert desired(text) == Desired.of(entries)
-
-
-def test_the_definition_is_a_type() -> None:
-    """It moves to nstypes/ with the program."""
-    text = Path(__file__).with_name("natmap.yaml").read_text()
-    node = yamlfile.read_tree(text, "natmap.yaml")
-    assert node
-    assert [key.text for key, _ in node.pairs or ()] == ["summary", "kind", "keys", "example"]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from netns_tools.errors import NetnsToolsError
 from netns_tools.host.httpclient import request
 from tests.kernel.addrset import wait_for
 from tests.kernel.conftest import REPOSITORY
@@ -243,7 +244,10 @@ class Natmap:
     def _is_up(self) -> bool:
         assert self.process is not None
         assert self.process.poll() is None, self.log.read_text()
-        return request(self.socket, "GET", "/health") is not None
+        try:
+            return request(self.socket, "GET", "/health") is not None
+        except NetnsToolsError:  # it ended meanwhile
+            return False
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """End the daemon; its exit status."""
@@ -291,6 +295,15 @@ class Natmap:
             for row in rows
             if isinstance(row, dict)
         }
+
+    def mapping(self, container: str, port: int) -> str:
+        """The state of the mapping of a host port to a container; it waits if both families do."""
+        found = {
+            row["state"]
+            for row in self.do("GET", "/mappings")["docker"]
+            if row["container_name"] == container and row["request"]["host_addr"].endswith(f":{port}")
+        }
+        return "waiting" if found == {"waiting"} else " ".join(sorted(found - {"waiting"}))
 
 
 def soon(question: Callable[[], Any], answer: Any, seconds: float = 20.0) -> float:

@@ -12,13 +12,12 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import shlex
-import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from netns_tools.errors import NetnsToolsError
+from netns_tools.kernel import program
 from netns_tools.kernel.netlink import NETLINK_NETFILTER, Requester, attribute
 
 CHAIN = "DOCKER-USER"
@@ -30,10 +29,7 @@ _GETCHAIN = 10 << 8 | 4  # NFNL_SUBSYS_NFTABLES, NFT_MSG_GETCHAIN
 _CHAIN_TABLE, _CHAIN_NAME = 1, 3  # NFTA_CHAIN_*
 _NFPROTO = {4: 2, 6: 10}
 _COMMANDS = {4: "iptables", 6: "ip6tables"}
-_PLACES = ("/usr/sbin", "/usr/bin", "/sbin", "/bin")
-_ENVIRONMENT = {"PATH": ":".join(_PLACES), "LC_ALL": "C"}
 _WAIT = 5  # seconds for the lock that all iptables share
-_TIMEOUT = 15
 _TRIES = 5
 
 Rule = tuple[str, ...]
@@ -143,7 +139,7 @@ def _make(mark: int) -> list[str]:
         try:
             for chain, command in work:
                 words = [chain.program, "-w", str(_WAIT), *command]
-                _run(words)
+                program.output(words, hint=_look(words[0]))
                 done.append(shlex.join([os.path.basename(chain.program), *words[1:]]))
         except NetnsToolsError as error:
             problem = error  # maybe Docker changed the chain meanwhile: look again
@@ -172,60 +168,33 @@ def _in_old_tables(family: int) -> bool:
 
 def _read(family: int, variant: str) -> Chain | None:
     """The chain; None when it is not there (any more)."""
-    program = _program(family, variant)
-    if not program:
+    path = _program(family, variant)
+    if not path:
         # Whether the old tables have the chain is not known then.
         return Chain(family, variant, "", ()) if variant == "nft" else None
     try:
-        listing = _run([program, "-w", str(_WAIT), "-S", CHAIN])
+        listing = program.output([path, "-w", str(_WAIT), "-S", CHAIN], hint=_look(path))
     except NetnsToolsError as error:
         if "No chain/target/match by that name" in error.message:
             return None
         if variant == "nft" and not _in_nftables(family):
             return None  # gone meanwhile
         raise
-    return Chain(family, variant, program, parse(listing))
+    return Chain(family, variant, path, parse(listing))
 
 
 def _program(family: int, variant: str) -> str:
     """The path of the iptables of a variant, "" for none."""
     command = _COMMANDS[family]
-    if found := next(_installed(f"{command}-{variant}"), ""):
+    if found := next(program.installed(f"{command}-{variant}"), ""):
         return found
-    for path in _installed(command):  # a distribution with but one of them may call it just that
+    for path in program.installed(command):  # a distribution with but one of them may call it just that
         with contextlib.suppress(NetnsToolsError):
-            is_nft = "(nf_tables)" in _run([path, "-V"])
+            is_nft = "(nf_tables)" in program.output([path, "-V"])
             if is_nft == (variant == "nft"):
                 return path
     return ""
 
 
-def _installed(name: str) -> Iterator[str]:
-    return (f"{place}/{name}" for place in _PLACES if os.access(f"{place}/{name}", os.X_OK))
-
-
-def _run(words: Sequence[str]) -> str:
-    """What a command prints. Raises ``NetnsToolsError``."""
-    shown = shlex.join([os.path.basename(words[0]), *words[1:]])
-    try:
-        done = subprocess.run(
-            words,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=_TIMEOUT,
-            check=False,
-            env=_ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        raise NetnsToolsError(f"{shown} did not finish in {_TIMEOUT} seconds") from None
-    except OSError as error:
-        raise NetnsToolsError(f"cannot run {shown}: {error.strerror}") from None
-    if done.returncode:
-        said = re.sub(r"\s+", " ", done.stderr).strip() or f"status {done.returncode}"
-        hint = (
-            "run it as root" if "Permission denied" in said else f"see what is in it: {words[0]} -S {CHAIN}"
-        )
-        raise NetnsToolsError(f"{shown}: {said}", hint=hint)
-    return done.stdout
+def _look(path: str) -> str:
+    return f"see what is in it: {path} -S {CHAIN}"

@@ -11,13 +11,12 @@ import os
 import re
 import socket
 import struct
-import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from netns_tools.errors import NetnsToolsError
-from netns_tools.kernel import sysctl
+from netns_tools.kernel import program, sysctl
 from netns_tools.kernel.filterrules import PRIORITIES, Table, read_iptables, read_nft
 from netns_tools.kernel.netlink import attribute, attributes
 from netns_tools.kernel.netlinkbatch import BatchRequester
@@ -27,9 +26,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-_PLACES = "/usr/sbin:/usr/bin:/sbin:/bin"
-_ENVIRONMENT = {"PATH": _PLACES, "LC_ALL": "C"}
-_TIMEOUT = 15
 _FIREWALLD = "/etc/firewalld/firewalld.conf"
 _PROGRAMS = {"ip": "iptables", "ip6": "ip6tables"}
 _OLD_TABLES = {"ip": "ip_tables_names", "ip6": "ip6_tables_names"}
@@ -75,7 +71,7 @@ def _nft_table(family: str, name: str) -> tuple[Table | None, bool]:
     """A table; None if it is gone. And whether iptables can tell more about it."""
     try:
         listing = _json(["nft", "-j", "list", "table", family, name])["nftables"]
-        text = _run(["nft", "-s", "-a", "list", "table", family, name])
+        text = program.output(["nft", "-s", "-a", "list", "table", family, name])
     except NetnsToolsError:
         if (family, name) in _nft_tables():
             raise
@@ -89,22 +85,19 @@ def _nft_table(family: str, name: str) -> tuple[Table | None, bool]:
 
 def _saved(variant: str, family: str, names: Iterable[str]) -> list[Table]:
     """The tables of an iptables that have these names."""
-    program = _iptables(variant, family)
-    if not program:
+    path = _iptables(variant, family)
+    if not path:
         return []
     label = f"{_PROGRAMS[family]}-{variant}"
     found = []
     for name in sorted(names):
-        found += read_iptables(_run([f"{program}-save", "-t", name]), family, label)
+        found += read_iptables(program.output([path, "-t", name]), family, label)
     return found
 
 
 def _iptables(variant: str, family: str) -> str:
-    """The path of the iptables of a variant, "" for none."""
-    name = f"{_PROGRAMS[family]}-{variant}"
-    return next(
-        (f"{place}/{name}" for place in _PLACES.split(":") if os.access(f"{place}/{name}-save", os.X_OK)), ""
-    )
+    """The path of the iptables-save of a variant, "" for none."""
+    return next(program.installed(f"{_PROGRAMS[family]}-{variant}-save"), "")
 
 
 def _old_tables(family: str) -> list[str]:
@@ -305,32 +298,8 @@ def service_of(pid: int) -> str:
 
 
 def _json(command: Sequence[str]) -> Any:
-    text = _run(command)
+    text = program.output(command)
     try:
         return json.loads(text) if text.strip() else []
     except ValueError:
         raise NetnsToolsError(f"{' '.join(command)}: its answer is no JSON") from None
-
-
-def _run(command: Sequence[str]) -> str:
-    """What a command prints. Raises ``NetnsToolsError``."""
-    shown = " ".join(command)
-    try:
-        done = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="surrogateescape",
-            timeout=_TIMEOUT,
-            check=False,
-            env=_ENVIRONMENT,
-            stdin=subprocess.DEVNULL,
-        )
-    except subprocess.TimeoutExpired:
-        raise NetnsToolsError(f"{shown} did not finish in {_TIMEOUT} seconds") from None
-    except OSError as error:
-        raise NetnsToolsError(f"cannot run {shown}: {error.strerror}") from None
-    if done.returncode:
-        said = " ".join(done.stderr.split()) or f"status {done.returncode}"
-        raise NetnsToolsError(f"{shown}: {said}", hint="run it as root")
-    return done.stdout

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from netns_tools.errors import NetnsToolsError
-from netns_tools.kernel import dockeruser
+from netns_tools.kernel import program
 from netns_tools.kernel.dockeruser import accepts, ensure, observe, remove
 from tests.kernel.isolated import CLONE_NEWNET, ip, isolated, nft
 
@@ -273,7 +273,7 @@ def test_without_iptables_there_is_nothing_to_do(monkeypatch: pytest.MonkeyPatch
     own_run()
     for variant in VARIANTS:
         with_docker(variant, 4)
-    monkeypatch.setattr(dockeruser, "_PLACES", ("/nowhere",))
+    monkeypatch.setattr(program, "_PLACES", ("/nowhere",))
     assert ensure(MARK) == []
     (chain,) = observe()
     assert (chain.variant, chain.program) == ("nft", "")
@@ -287,7 +287,7 @@ def test_a_plain_iptables_is_asked_which_one_it_is(variant: str, monkeypatch: py
     with_docker(variant, 4)
     os.mkdir("/run/sbin")
     os.symlink(f"/usr/sbin/xtables-{variant}-multi", "/run/sbin/iptables")
-    monkeypatch.setattr(dockeruser, "_PLACES", ("/run/sbin",))
+    monkeypatch.setattr(program, "_PLACES", ("/run/sbin",))
     assert [line.split()[0] for line in ensure(MARK)] == ["iptables"]
     assert sum("netns-natmap" in line for line in listing(variant)) == 1
 

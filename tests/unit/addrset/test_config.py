@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from netns_tools.addrset.config import (
 from netns_tools.config.nstype import load_nstype
 from netns_tools.errors import ConfigError
 from netns_tools.paths import Paths
+from tests.unit.addrset import zones
 
 TYPE = load_nstype("addrset", Paths())
 
@@ -56,20 +58,7 @@ def one_zone(words: str, top: str = "") -> Zone:
     return zone
 
 
-WAN = Zone(
-    name="wan",
-    family="inet",
-    table="filter",
-    set4="wan_ips",
-    set6="wan_ips6",
-    own_table=False,
-    networks=False,
-    exclusive=True,
-    temporary=False,
-    require_up=False,
-    interfaces=("eth0",),
-    containers=(),
-)
+WAN = replace(zones.WAN, interfaces=("eth0",))
 
 
 # What may be written

@@ -20,7 +20,7 @@ from netns_tools.natmap.file import config_path, load_desired
 from netns_tools.natmap.live import Live
 from netns_tools.natmap.model import Desired, Dnat, Entry, PolicyRoute, difference
 from netns_tools.natmap.state import StateWriter, parse_state, state_path
-from netns_tools.natmap.table import SKELETON, Observed, content, plan
+from netns_tools.natmap.table import SKELETON, Observed, content, plan, shares
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -227,11 +227,13 @@ class Mapper:
         observed = self.live.observe(desired)
         live = self.live.content()
         unrouted = self.live.missing_routes(desired)
+        shared = shares(desired, observed)
         rows = []
         for entry in desired:
             if filter and filter not in render_entry(entry):
                 continue
-            state = self._state(entry, live, content(Desired.of([entry]), observed), unrouted)
+            own = content(Desired.of([entry]), observed) if isinstance(entry, Dnat) else shared.get(entry, {})
+            state = self._state(entry, live, own, unrouted)
             rows.append((entry, {"state": state, "origin": self._origin(entry), **self._names(entry)}))
         foreign = [] if filter or live is None else _foreign(live, content(desired, observed))
         return api.listed(rows, foreign)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from ipaddress import IPv4Network, IPv6Network
     from typing import TypeVar
 
-    from netns_tools.natmap.model import Desired, Dnat, Hairpin, Masquerade, Snat
+    from netns_tools.natmap.model import Desired, Dnat, Entry, Hairpin, Masquerade, Snat
 
     Network = IPv4Network | IPv6Network
     Element = tuple[str, Key, Data]  # set, key, data
@@ -251,31 +251,46 @@ def _other_elements(desired: Desired, observed: Observed) -> Iterator[Element]:
     """The elements of all but port mappings; of prefixes in one another the longest one counts."""
     for interface in sorted(observed.loopback):
         yield "loopback", (interface,), ()
+    for _, element in _owned_elements(desired, observed):
+        yield element
+
+
+def shares(desired: Desired, observed: Observed) -> dict[Entry, Content]:
+    """Which elements are there for which entry: of all but port mappings, others may have a part."""
+    found: dict[Entry, Content] = defaultdict(dict)
+    for entry, (name, key, data) in _owned_elements(desired, observed):
+        found[entry].setdefault(name, {})[key] = data
+    return dict(found)
+
+
+def _owned_elements(desired: Desired, observed: Observed) -> Iterator[tuple[Entry, Element]]:
     yield from _hairpin_elements(desired.hairpin, observed.subnets)
     yield from _source_elements((*desired.snat, *desired.masquerade))
 
 
-def _hairpin_elements(hairpins: Iterable[Hairpin], subnets: Mapping[str, str]) -> Iterator[Element]:
+def _hairpin_elements(
+    hairpins: Iterable[Hairpin], subnets: Mapping[str, str]
+) -> Iterator[tuple[Entry, Element]]:
     groups: dict[tuple[str, str], list[Hairpin]] = defaultdict(list)
     for hairpin in hairpins:
         groups[hairpin.host, hairpin.proto].append(hairpin)
-    for (host, proto), group in groups.items():
+    for group in groups.values():
         # Ports that not all of them have are cut apart, so that elements never overlap.
         cuts = sorted({cut for one in group for cut in (one.ports.first, one.ports.last + 1)})
         for first, following in pairwise(cuts):
             here = [one for one in group if one.ports.first <= first <= one.ports.last]
-            clients: dict[Network, tuple[str, int]] = {}
+            clients: dict[Network, Hairpin] = {}
             for one in here:
                 lan = one.lan or subnets.get(one.target)
                 for prefix in (lan, one.target) if lan else (one.target,):
-                    clients.setdefault(ip_network(prefix), (one.target, one.ports.shift))
-            for network, (target, shift) in _disjoint(clients):
-                yield from _hairpin_piece(host, proto, first, following - 1, network, target, shift)
+                    clients.setdefault(ip_network(prefix), one)
+            for network, one in _disjoint(clients):
+                for element in _hairpin_piece(one, first, following - 1, network):
+                    yield one, element
 
 
-def _hairpin_piece(
-    host: str, proto: str, first: int, last: int, network: Network, target: str, shift: int
-) -> Iterator[Element]:
+def _hairpin_piece(hairpin: Hairpin, first: int, last: int, network: Network) -> Iterator[Element]:
+    host, proto, target, shift = hairpin.host, hairpin.proto, hairpin.target, hairpin.ports.shift
     name = f"hairpin{ip_address(host).version}"
     client = _text(network)
     if first < last and not shift:
@@ -285,7 +300,7 @@ def _hairpin_piece(
         yield name, (host, proto, str(port), client), (target, str(port + shift))
 
 
-def _source_elements(entries: Iterable[Snat | Masquerade]) -> Iterator[Element]:
+def _source_elements(entries: Iterable[Snat | Masquerade]) -> Iterator[tuple[Entry, Element]]:
     groups: dict[tuple[int, str], dict[Network, Snat | Masquerade]] = defaultdict(dict)
     for entry in entries:
         network = ip_network(entry.source)
@@ -294,11 +309,11 @@ def _source_elements(entries: Iterable[Snat | Masquerade]) -> Iterator[Element]:
         for network, entry in _disjoint(sources):
             source = _text(network)
             if address := getattr(entry, "address", ""):
-                yield f"snat{family}", (source, iface), (address,)
+                yield entry, (f"snat{family}", (source, iface), (address,))
             else:
-                yield f"masquerade{family}", (source, iface), ()
+                yield entry, (f"masquerade{family}", (source, iface), ())
             for excluded in _collapse(entry.exclude, family):
-                yield f"unchanged{family}", (source, iface, excluded), ()
+                yield entry, (f"unchanged{family}", (source, iface, excluded), ())
 
 
 def _disjoint(values: Mapping[Network, V]) -> Iterator[tuple[Network, V]]:

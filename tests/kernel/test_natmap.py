@@ -249,6 +249,33 @@ def test_clear_restores_everything() -> None:
 
 
 @isolated
+def test_prefixes_in_one_another_are_live_each_by_its_part() -> None:
+    """An element of the table is there for one entry; a wider entry has what narrower ones leave of it."""
+    Rig()
+    with asked() as nat:
+        entries = [
+            entry("snat", int_ip="10.77.0.0/16", ext_if="wan0", ext_ip=V4.public),
+            entry("snat", int_ip="10.77.1.0/24", ext_if="wan0", ext_ip=V4.client, exclude=["10.0.0.0/8"]),
+            entry("masquerade", int_ip="10.77.1.10", ext_if="wan0"),
+            *(
+                entry("hairpin", ext_ip=V4.public, int_ip=server, proto="tcp", ports=ports, lan_cidr=lan)
+                for server, ports, lan in (
+                    ("10.77.1.10", "80-90", "10.77.0.0/16"),
+                    ("10.77.1.11", "85", "10.77.1.0/24"),
+                )
+            ),
+        ]
+        nat.add(*entries)
+        assert list(nat.states().values()) == ["live"] * len(entries)
+        lost = f'10.77.0.0/24 . "wan0" : {V4.public}'
+        subprocess.run(
+            ["nft", "delete", "element", "inet", "netns_natmap", "snat4", f"{{ {lost} }}"], check=True
+        )
+        missing = [command for command, state in nat.states().items() if state == "missing"]
+        assert missing == [f"snat --int-ip 10.77.0.0/16 --ext-if wan0 --ext-ip {V4.public}"]
+
+
+@isolated
 def test_a_foreign_flush_is_mended() -> None:
     rig = Rig()
     rig.listen("server", 80)

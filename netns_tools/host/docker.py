@@ -81,6 +81,8 @@ class DockerWatch:
         self._seen = _Seen()
         self._body = b""  # of the last good list
         self._state = threading.Condition()
+        self._noting = threading.Lock()
+        self._asked = 0.0  # when the list that is known was asked for
         self._stopping = False
         self._wanted = False
         self._wires: set[_Wire] = set()
@@ -129,7 +131,7 @@ class DockerWatch:
     def list_now(self) -> None:
         """Fetch the list in this thread, within 5 s. Raises ``NetnsToolsError``; then all stays as it was."""
         try:
-            self._note(self._fetch())
+            self._note(time.monotonic(), self._fetch())
         except _ERRORS as error:
             raise NetnsToolsError(self._explain(error), hint=_hint(error)) from None
 
@@ -141,7 +143,7 @@ class DockerWatch:
         while self._await_turn():
             began = time.monotonic()
             try:
-                self._note(self._fetch())
+                self._note(began, self._fetch())
             except _ERRORS as error:
                 if not self._stopping:
                     self._publish(self._seen._replace(connected=False, error=self._explain(error)))
@@ -165,13 +167,17 @@ class DockerWatch:
                 raise _AnswerError("its answer ends in the middle")
             return body
 
-    def _note(self, body: bytes) -> None:
-        """Take over a list, which is nearly always the one that is known."""
-        containers = self._seen.containers
-        if containers is None or body != self._body:
-            containers = read_containers(body)
-            self._body = body
-        self._publish(_Seen(containers, True, "", time.monotonic()))
+    def _note(self, asked: float, body: bytes) -> None:
+        """Take over a list, which is nearly always the one that is known; not after one asked for later."""
+        with self._noting:
+            if asked < self._asked:
+                return
+            containers = self._seen.containers
+            if containers is None or body != self._body:
+                containers = read_containers(body)
+                self._body = body
+            self._asked = asked
+            self._publish(_Seen(containers, True, "", time.monotonic()))
 
     def _publish(self, seen: _Seen) -> None:
         before, self._seen = self._seen, seen

@@ -133,12 +133,15 @@ class NatMapper:
     async def handle(self, request: Request) -> Response:
         """Answer a request of the socket. Raises ``NetnsToolsError``."""
         operation = api.read_request(request.method, request.path, request.query, request.body)
-        if request.method != "GET" and (self.mapper.uses_containers() or operation.names_containers()):
+        if operation.names_containers():
             await self._look_for_containers()
         self._take_containers()
         self._hear()
         try:
-            return api.respond(operation, self.mapper)
+            response = api.respond(operation, self.mapper)
+            if operation.name == "status":
+                response.body["docker"] = self._docker_status()
+            return response
         finally:
             self._hear()
             self._follow_docker()
@@ -165,6 +168,17 @@ class NatMapper:
         if self._docker_started and not self._docker.connected:
             parts.append("Docker does not answer")
         return ", ".join(parts)
+
+    def _docker_status(self) -> dict[str, object] | None:
+        """None as long as no mapping is to a container."""
+        docker = self._docker
+        if not self._docker_started:
+            return None
+        return {
+            "connected": docker.connected,
+            "error": docker.error or None,
+            "containers": len(docker.containers or ()),
+        }
 
     def is_well(self) -> bool:
         """Whether work gets done."""

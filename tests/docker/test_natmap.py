@@ -140,8 +140,9 @@ def add(nat: Natmap, container: str, word: str, **more: object) -> Any:
 
 def test_operations_act_before_they_return(net: Net, nat: Natmap) -> None:
     for number in range(3):
-        net.web(f"web{number}")
-        add(nat, f"web{number}", f"{8080 + number}:80")
+        address = net.web(f"web{number}")
+        said = add(nat, f"web{number}", f"{8080 + number}:80")
+        assert f"{address}:80" in [entry["request"]["container_addr"] for entry in said["entries"]]
         assert net.reach(8080 + number) == f"web{number} {CLIENT}"
     nat.do("PUT", "/remap/web0", {"host_port": 8080, "new_host_port": 9090})
     assert net.reach(9090) == f"web0 {CLIENT}"
@@ -320,6 +321,8 @@ def test_a_docker_that_does_not_answer(net: Net, nat: Natmap) -> None:
         add(nat, "web", "8081:80")  # after it has waited for Docker
         assert net.reach(8081) == f"web {CLIENT}"
         assert net.reach(8080) == f"web {CLIENT}"
+        soon(lambda: nat.do("GET", "/status")["docker"]["connected"], False)
+    soon(lambda: nat.do("GET", "/status")["docker"], {"connected": True, "error": None, "containers": 1})
 
 
 # Docker's forward policy

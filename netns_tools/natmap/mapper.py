@@ -6,6 +6,7 @@ desired comes from the configuration file and from commands; those are kept in t
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from dataclasses import replace
@@ -75,7 +76,7 @@ class Mapper:
 
     def _read_state(self) -> Desired:
         try:
-            with open(self.path, encoding="utf-8") as file:
+            with open(self.path, encoding="utf-8", opener=_open_without_waiting) as file:
                 return parse_state(file.read(), self.path)
         except FileNotFoundError:
             return Desired()
@@ -151,13 +152,13 @@ class Mapper:
             return api.written(self.live.plan(now), said, done=False)
         old = self.stored
         if stored != old:
-            self._write(stored)
+            self._keep(stored)
         try:
             changes = self.live.apply(now, before)
         except NetnsToolsError as error:
             self.last_error = error.message
             if stored != old:
-                self._write(old)
+                self._keep(old)
             raise
         self.stored = stored
         self.last_error = ""
@@ -166,17 +167,33 @@ class Mapper:
         self._reserve(now)
         return api.written(changes, said)
 
+    def _keep(self, stored: Desired) -> None:
+        """Have it in the state file. What is nothing needs no file, and so no space on a full disk."""
+        if stored:
+            self._write(stored)
+            return
+        try:
+            _remove(self.path)
+        except OSError as error:
+            raise NetnsToolsError(
+                f"cannot remove the state file {self.path}: {error.strerror}",
+                hint="nothing has changed; run the command as root",
+            ) from None
+
     def _write(self, stored: Desired) -> None:
         """Replace the state file in one step, on the disk before it has its name."""
         temporary = f"{self.path}.new"
         try:
             os.makedirs(os.path.dirname(self.path), 0o755, exist_ok=True)
-            with open(temporary, "w", encoding="utf-8") as file:
+            _remove(temporary)
+            with open(temporary, "x", encoding="utf-8") as file:
                 file.write(self._writer.text(stored))
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(temporary, self.path)
         except OSError as error:
+            with contextlib.suppress(OSError):
+                _remove(temporary)
             raise NetnsToolsError(
                 f"cannot write the state file {self.path}: {error.strerror}",
                 hint="nothing has changed; free some space there, or run the command as root",
@@ -454,8 +471,7 @@ class Mapper:
         if not dry_run:
             if not self.declared:
                 self.live.restore_sysctls()
-            if os.path.exists(self.path):
-                os.unlink(self.path)
+            self._keep(Desired())
         return said
 
     def save(self) -> dict[str, Any]:
@@ -478,6 +494,17 @@ class Mapper:
         except NetnsToolsError:
             self.declared = old
             raise
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file; a pipe, which is no state file either, is empty as long as nobody writes into it."""
+    return os.open(path, flags | os.O_NONBLOCK)
+
+
+def _remove(path: str) -> None:
+    """Have no file there."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
 
 
 def _at(entry: Dnat, port: int) -> Dnat:

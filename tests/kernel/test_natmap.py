@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import tempfile
@@ -399,4 +400,36 @@ def test_a_full_disk_changes_nothing() -> None:
             nat.add(*(f"{port}:10.77.1.10:80" for port in range(10000, 10400)))
         assert Path(nat.mapper.path).read_text() == before
         assert list(nat.states()) == ["dnat 8080:10.77.1.10:80/tcp"]
+        assert os.listdir(directory) == [os.path.basename(nat.mapper.path)]
+        with pytest.raises(NetnsToolsError, match="cannot write the state file"):
+            nat.add("8081:10.77.1.10:80")
+        nat.mapper.clear(False)  # which needs no space
+        assert (os.listdir(directory), nat.states()) == ([], {})
         subprocess.run(["umount", directory], check=True)
+
+
+@isolated
+def test_a_state_file_is_never_written_through_a_link() -> None:
+    Rig()
+    with asked() as nat:
+        nat.add("8080:10.77.1.10:80")
+        other = Path(nat.mapper.paths.root, "precious")
+        other.write_text("precious")
+        os.symlink(other, f"{nat.mapper.path}.new")
+        nat.add("8081:10.77.1.10:80")
+        assert other.read_text() == "precious"
+        assert not os.path.islink(nat.mapper.path)
+
+
+@isolated
+def test_a_pipe_is_no_state_file() -> None:
+    """It is refused at once; nobody waits for who might write into it."""
+    Rig()
+    with asked() as nat:
+        nat.add("8080:10.77.1.10:80")
+        os.unlink(nat.mapper.path)
+        os.mkfifo(nat.mapper.path)
+        signal.alarm(20)
+        with pytest.raises(NetnsToolsError, match="corrupt"):
+            again(nat)
+        signal.alarm(0)

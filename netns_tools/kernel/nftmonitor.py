@@ -1,4 +1,4 @@
-"""Hear of every change to tables, sets and elements of this network namespace's nftables."""
+"""Hear of every change to tables, sets and elements, or rules too, of this network namespace's nftables."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ if TYPE_CHECKING:
 _NFNLGRP_NFTABLES = 7
 _NFNL_SUBSYS_NFTABLES = 10
 _TOLD = frozenset({0, 2, 9, 11, 12, 14})  # NFT_MSG_NEWTABLE, DELTABLE, NEWSET, DELSET, NEWSETELEM, DELSETELEM
+_RULES = frozenset({3, 5, 6, 8})  # NFT_MSG_NEWCHAIN, DELCHAIN, NEWRULE, DELRULE
 _NEWGEN = 15  # NFT_MSG_NEWGEN: ends the messages of a transaction
 _NFGENMSG = 4  # family, version, two bytes of the generation
-_NAME = 1  # NFTA_TABLE_NAME, NFTA_SET_TABLE and NFTA_SET_ELEM_LIST_TABLE
+_NAME = 1  # NFTA_TABLE_NAME, and NFTA_*_TABLE of sets, lists of elements, chains and rules
 
 FAMILIES = {1: "inet", 2: "ip", 3: "arp", 5: "netdev", 7: "bridge", 10: "ip6"}
 """NFPROTO_* (linux/netfilter.h) as nft calls them."""
@@ -25,8 +26,8 @@ class Seen(NamedTuple):
     """What has happened since the last look.
 
     ``tables``: family and name of each table that was made or removed, or whose sets
-    or elements changed. ``generations``: how many transactions. ``lost``: messages
-    were dropped, so anything may have changed.
+    or elements changed, or chains and rules where those are asked for. ``generations``:
+    how many transactions. ``lost``: messages were dropped, so anything may have changed.
     """
 
     tables: set[tuple[str, str]]
@@ -35,7 +36,7 @@ class Seen(NamedTuple):
 
 
 class NftMonitor:
-    """Listens from the moment it is made. Raises ``NetnsToolsError``.
+    """Listens from the moment it is made; ``rules``: to chains and rules too. Raises ``NetnsToolsError``.
 
     The kernel queues the messages of a transaction before the request that made it
     returns (nf_tables_commit in net/netfilter/nf_tables_api.c). So between a
@@ -43,7 +44,8 @@ class NftMonitor:
     transaction is seen: one generation, or none if it changed nothing.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, rules: bool = False) -> None:
+        self._told = _TOLD | _RULES if rules else _TOLD
         self._events = EventSocket(
             NETLINK_NETFILTER, 1 << (_NFNLGRP_NFTABLES - 1), "watch nftables in this network namespace"
         )
@@ -67,11 +69,11 @@ class NftMonitor:
                 return seen._replace(lost=True)
             if data is None:
                 return seen
-            seen = look(data, seen)
+            seen = look(data, seen, self._told)
 
 
-def look(data: Buffer, seen: Seen) -> Seen:
-    """``seen`` and what a datagram adds; its tables are changed in place."""
+def look(data: Buffer, seen: Seen, told: frozenset[int] = _TOLD) -> Seen:
+    """``seen`` and what a datagram adds, of messages that are to be told; its tables are changed in place."""
     generations, known, size = seen.generations, b"", 0
     for message in messages(data):
         if message.kind >> 8 != _NFNL_SUBSYS_NFTABLES:
@@ -79,7 +81,7 @@ def look(data: Buffer, seen: Seen) -> Seen:
         kind, start = message.kind & 0xFF, message.start
         if kind == _NEWGEN:
             generations += 1
-        elif kind in _TOLD:
+        elif kind in told:
             # A transaction may have thousands of elements. Their messages begin with the same
             # bytes, family and table, so most of them are done with by comparing those.
             if size and data[start : start + size] == known:

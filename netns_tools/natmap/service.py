@@ -84,7 +84,7 @@ class NatMapper:
         self._docker_started = False
         self._flush = flush
         self._loaded = False
-        self._monitor = NftMonitor()
+        self._monitor = NftMonitor(rules=True)
         self._watch = AddressWatch(_Changes())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None

@@ -104,6 +104,8 @@ def test_whatever_others_do_to_the_table_is_mended(net: Net, nat: Natmap) -> Non
         ("flush table inet netns_natmap",),
         ("flush map inet netns_natmap any4",),
         ("flush chain inet netns_natmap lookup",),
+        ("insert rule inet netns_natmap lookup return",),
+        ("add chain inet netns_natmap other",),
     ):
         net.nft(*words)
         assert soon(net.table, before) < BACK, words

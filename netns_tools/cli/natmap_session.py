@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _TYPE = "natmap"
 
 _OTHERS = 10.0
-"""Seconds to wait for who has the lock and does not answer: another command, or a daemon that starts."""
+"""Seconds to wait for one who has the lock and does not answer: another command, or a daemon that starts."""
 
 _ANSWER = 60.0
 """Seconds to wait for the daemon's answer."""
@@ -67,7 +67,7 @@ class Session:
         """Have an operation done, by the daemon if there is one. Raises ``NetnsToolsError``."""
         from netns_tools.host.lock import Held
 
-        deadline = time.monotonic() + _OTHERS
+        deadline, holder = time.monotonic() + _OTHERS, 0
         while True:
             answer = self._ask_daemon(operation)
             if answer is not None:
@@ -78,7 +78,9 @@ class Session:
             lock = self._lock()
             try:
                 lock.acquire()
-            except Held:
+            except Held as held:
+                if held.pid != holder:  # they are many, and each gets its work done
+                    deadline, holder = time.monotonic() + _OTHERS, held.pid
                 if time.monotonic() > deadline:
                     raise
                 time.sleep(0.05)

@@ -66,7 +66,10 @@ def _receive(connection: socket.socket, wire: h11.Connection, deadline: float) -
             if left <= 0:
                 raise TimeoutError
             connection.settimeout(left)
-            wire.receive_data(connection.recv(1 << 16))
+            data = connection.recv(1 << 16)
+            if not data and not status:
+                raise ConnectionError("it closed the connection")
+            wire.receive_data(data)
         elif isinstance(event, h11.Response):
             status = event.status_code
         elif isinstance(event, h11.Data):

@@ -10,11 +10,14 @@ from typing import Any
 
 import pytest
 
-from netns_tools.cli import natmap
+from netns_tools.cli import natmap, natmap_session
+from netns_tools.cli.natmap_session import Session
 from netns_tools.host.http import HttpServer
 from netns_tools.host.httpmessage import UNKNOWN, Refused, Request, Response
+from netns_tools.host.lock import Held
 from netns_tools.natmap import api
 from netns_tools.natmap.fields import render_entry
+from netns_tools.paths import Paths
 
 from .conftest import Machine, Output
 
@@ -323,3 +326,34 @@ def test_help(machine: Machine, name: str) -> None:
     examples = result.out.partition("Examples:\n")[2].partition("\n\n")[0]
     assert "netns-natmap" in examples
     assert max(map(len, result.out.splitlines())) <= 100
+
+
+class _Queue:
+    """A lock that others have, one after the other, before it can be had; each for three looks."""
+
+    def __init__(self, others: int) -> None:
+        self.looks = 0
+        self.others = others
+
+    def acquire(self) -> None:
+        number, self.looks = self.looks // 3, self.looks + 1
+        if number < self.others or self.others == 0:
+            raise Held("netns-natmap@host", 100 + (number if self.others else 0))
+
+    def release(self) -> None:
+        pass
+
+
+def test_a_command_waits_as_long_as_others_come_to_their_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many they are; but one that has the lock for good is told."""
+    monkeypatch.setattr(natmap_session, "_OTHERS", 0.5)
+    monkeypatch.setattr(Session, "_do", lambda _self, _operation: {"done": True})
+    session = Session("host", Paths(str(tmp_path)), "", True)
+    queue = _Queue(6)
+    monkeypatch.setattr(Session, "_lock", lambda _self: queue)
+    assert session.ask(api.Operation("status", {})) == {"done": True}
+    queue = _Queue(0)
+    with pytest.raises(Held, match="process 100"):
+        session.ask(api.Operation("status", {}))

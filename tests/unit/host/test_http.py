@@ -564,6 +564,16 @@ def test_a_daemon_that_answers_nonsense_or_nothing(tmp_path: Path, said: bytes |
         ended.set()
 
 
+def test_a_daemon_that_hangs_up(tmp_path: Path) -> None:
+    path = tmp_path / "s.sock"
+    said = "did not answer GET /status: it closed the connection"
+    with (
+        answering(path, lambda connection: connection.recv(1000) and None),
+        pytest.raises(NetnsToolsError, match=said),
+    ):
+        request(str(path), "GET", "/status")
+
+
 def test_an_endless_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(httpclient, "_ANSWER_MAX", 1 << 20)
     path = tmp_path / "s.sock"

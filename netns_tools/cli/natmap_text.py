@@ -23,7 +23,14 @@ def print_changes(answer: Json, *, with_entries: bool) -> None:
     for line in answer["changes"]:
         click.echo(line)
     if not answer["changes"]:
-        click.echo("# nothing to do")
+        waits = any(_waits(entry) for entry in answer["entries"])
+        click.echo(f"# nothing to do{' as long as the container does not run' if waits else ''}")
+
+
+def _waits(entry: Json) -> bool:
+    """Whether the container of a mapping has no address now."""
+    request = entry.get("request")
+    return request is not None and request["container_addr"] is None
 
 
 def print_mappings(answer: Json) -> None:

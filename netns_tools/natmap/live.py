@@ -257,6 +257,14 @@ class Live:
         """Switch forwarding on; the keys that were off."""
         return [key for key in _FORWARDING if sysctl.read(key) is not None and self.sysctls.set(key, "1")]
 
+    def changed_sysctls(self) -> list[str]:
+        """What puts all settings back as they were, a line each."""
+        return [
+            f"sysctl -w {key if '.' in key else key.replace('/', '.')}={before}"
+            for key, (before, now) in self.sysctls.changed().items()
+            if sysctl.read(key) == now
+        ]
+
     def restore_sysctls(self) -> None:
         """Put back all settings as they were."""
         self.sysctls.restore()

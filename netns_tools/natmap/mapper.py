@@ -467,7 +467,9 @@ class Mapper:
     def clear(self, dry_run: bool) -> dict[str, Any]:
         """See ``api.Mapper``."""
         gone = list(self.stored)
+        settings = [] if self.declared else self.live.changed_sysctls()
         said = self._change(Desired(), gone, dry_run=dry_run)
+        said["changes"] += settings
         if not dry_run:
             if not self.declared:
                 self.live.restore_sysctls()

@@ -332,6 +332,23 @@ def test_a_named_namespace_is_another_one(natmap: NatMap) -> None:
     assert "there is no namespace red" in natmap.do("ls", "--name", "red", code=1)
 
 
+def test_clear_says_which_settings_it_puts_back(either: NatMap) -> None:
+    lines = "sysctl -w net.ipv4.ip_forward=0\nsysctl -w net.ipv6.conf.all.forwarding=0\n"
+    either.do("fwd")
+    assert either.do("clear", "--dry-run") == lines
+    assert either.do("clear") == lines
+    assert either.do("clear") == "# nothing to do\n"
+
+
+def test_a_container_that_does_not_run_is_told(either: NatMap) -> None:
+    said = "# nothing to do as long as the container does not run\n"
+    either.do("dnat", "8080:10.0.0.10:80")
+    assert either.do("docker", "add", "web", "8888:80") == said
+    assert either.do("docker", "remap", "web", "8888:9999") == said
+    assert either.do("docker", "rm", "web", "9999") == said
+    assert either.entries() == {"dnat 8080:10.0.0.10:80/tcp": "live"}
+
+
 def test_save_and_status(either: NatMap) -> None:
     either.do("dnat", "8080:10.0.0.10:80")
     assert either.do("save") == "/var/lib/netns-tools/natmap-host.json\n"

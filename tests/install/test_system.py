@@ -113,9 +113,10 @@ def test_uninstall_takes_out_mappings_too(fresh: Machine) -> None:
         "netns-natmap dnat 8080:10.9.0.9:80; netns-natmap policy-route --src-ip 10.9.0.9 --via 10.9.0.5"
     )
     fresh.run("netns-natmap fwd")
+    fresh.run("ip netns add gone; netns-natmap --name gone dnat 1:10.9.0.9:1; ip netns delete gone")
     assert fresh.run(look).stdout != before
 
-    fresh.run(f"{MAKE} uninstall")
+    assert "gone" not in fresh.run(f"{MAKE} uninstall").stderr
 
     assert fresh.run(look).stdout == before
     assert "8080:10.9.0.9:80" in fresh.read("/var/lib/netns-tools/natmap-host.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from dataclasses import dataclass
@@ -143,6 +144,7 @@ class Session:
 
     def _do(self, operation: Operation) -> Json:
         """Do it in this process, which holds the lock."""
+        gc.disable()  # this process ends soon: to look for cycles in 10,000 mappings takes longer
         mapper = self._mapper()
         mapper.load()
         self._look_for_containers(mapper, operation)

@@ -110,18 +110,26 @@ def run(
     containers: tuple[Container, ...] | None,
     inodes: Collection[int] = (),
     name: str = "host",
+    table: OwnTable | None = None,
 ) -> list[Finding]:
     """Look at the network namespace that we are in, NAME, and judge. Raises ``NetnsToolsError``.
 
     ``containers``: those that run; None when Docker was not asked. ``inodes``: of our own sockets.
+    ``table``: who has one gives it; libnftables ends a process that opens it anew with more than
+    1,024 descriptors.
     """
-    return examine(desired, observe(desired, containers, inodes), name)
+    return examine(desired, observe(desired, containers, inodes, table), name)
 
 
 # Looking
 
 
-def observe(desired: Desired, containers: tuple[Container, ...] | None, inodes: Collection[int] = ()) -> Look:
+def observe(
+    desired: Desired,
+    containers: tuple[Container, ...] | None,
+    inodes: Collection[int] = (),
+    table: OwnTable | None = None,
+) -> Look:
     """What there is to see of the machine that matters to these. Raises ``NetnsToolsError``."""
     if not len(desired):
         return Look()
@@ -147,7 +155,7 @@ def observe(desired: Desired, containers: tuple[Container, ...] | None, inodes: 
         settings=foreign.observe_settings(links),
         listeners=listeners,
         ours=inodes,
-        live=_live(),
+        live=_live(table or OwnTable(SKELETON)),
         route_changes=tuple(map(str, changes)),
         route_error=problem,
         containers=containers,
@@ -166,9 +174,9 @@ def observe(desired: Desired, containers: tuple[Container, ...] | None, inodes: 
     return Look(**{**vars(look), **seen})
 
 
-def _live() -> Content | None:
-    table = OwnTable(SKELETON).read()
-    return table.content if table is not None and table.whole else None
+def _live(table: OwnTable) -> Content | None:
+    found = table.read()
+    return found.content if found is not None and found.whole else None
 
 
 def _bridge_ports(desired: Desired, look: Look) -> Iterator[tuple[str, str]]:

@@ -31,10 +31,10 @@ def config_path(name: str, paths: Paths) -> str:
 
 def load_desired(name: str, paths: Paths) -> Desired:
     """What the file of NAME declares; nothing when there is no file. Raises ConfigError with all problems."""
-    keys = load_keys(name, paths)
     path = config_path(name, paths)
     if not os.path.lexists(path) and path in daemonfile.candidates(TYPE, name, paths):
         return Desired()
+    keys = load_keys(name, paths)
     return parse(daemonfile.read(path, TYPE, name, _EXAMPLE, paths), path, keys)
 
 

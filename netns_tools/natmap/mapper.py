@@ -302,7 +302,7 @@ class Mapper:
         from netns_tools.natmap import doctor
 
         inodes = self.reservations.inodes if self.reservations is not None else set()
-        found = doctor.run(self.desired(), self.containers, inodes, self.name)
+        found = doctor.run(self.desired(), self.containers, inodes, self.name, self.live.table)
         return {"findings": [finding.as_dict() for finding in found]}
 
     def apply(

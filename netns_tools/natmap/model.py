@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 PROTOCOLS = ("tcp", "udp")
@@ -241,9 +242,9 @@ class Desired:
     def of(cls, entries: Iterable[Entry]) -> Desired:
         """Entries in any order; those that are equal count once."""
         found: dict[str, list[Any]] = {}
-        for entry in dict.fromkeys(entries):
+        for entry in entries:
             found.setdefault(_FIELDS[type(entry)], []).append(entry)
-        return cls(**{name: tuple(sorted(some, key=_key)) for name, some in found.items()})
+        return cls(**{name: _sorted(some) for name, some in found.items()})
 
     def __iter__(self) -> Iterator[Entry]:
         yield from self.dnat
@@ -299,6 +300,8 @@ class Desired:
 
     def with_targets(self, targets: Callable[[Dnat], str]) -> Desired:
         """This with the addresses that containers have now; ``targets`` is asked for each mapping of one."""
+        if not any(map(_container, self.dnat)):
+            return self
         moved = {
             index: replace(entry, target=target)
             for index, entry in enumerate(self.dnat)
@@ -332,13 +335,18 @@ def common_ends(old: Sequence[object], new: Sequence[object]) -> tuple[int, int]
 
     Rows of which one was made of the other share most of them, as the same objects.
     """
-    start, shorter = 0, min(len(old), len(new))
-    while start < shorter and old[start] is new[start]:
-        start += 1
-    end = 0
-    while end < shorter - start and old[-1 - end] is new[-1 - end]:
-        end += 1
-    return start, end
+    start = _common(old, new)
+    return start, min(_common(old[::-1], new[::-1]), min(len(old), len(new)) - start)
+
+
+def _common(one: Sequence[object], other: Sequence[object]) -> int:
+    """How many entries two rows share at their beginning: slices are compared sooner than entries."""
+    at, step, shorter = 0, 1024, min(len(one), len(other))
+    while step:
+        while at + step <= shorter and one[at : at + step] == other[at : at + step]:
+            at += step
+        step //= 4
+    return at
 
 
 def difference(old: tuple[Dnat, ...], new: tuple[Dnat, ...]) -> tuple[list[Dnat], list[Dnat]]:
@@ -354,19 +362,23 @@ def overlaps(entries: Iterable[Entry]) -> list[Conflict]:
 
     Of entries of which each excludes each, every one is in a pair, but not every pair is there.
     """
-    numbered = sorted(enumerate(entries), key=lambda pair: (_group(pair[1]), _span(pair[1])))
+    given = [*entries]
     found = []
     widest: tuple[int, Entry] | None = None
-    for number, entry in numbered:
-        first, last = _span(entry)
-        if widest is None or _group(widest[1]) != _group(entry) or _span(widest[1])[1] < first:
-            widest = number, entry
+    group: tuple[str, ...] = ()
+    end = -1
+    for here, (first, last), number in sorted(
+        (_group(entry), _span(entry), number) for number, entry in enumerate(given)
+    ):
+        entry = given[number]
+        if widest is None or group != here or end < first:
+            widest, group, end = (number, entry), here, last
             continue
         pair = sorted([widest, (number, entry)], key=lambda pair: pair[0])
         if first or not isinstance(entry, Dnat):  # port 0 is not chosen yet
             found.append((pair[1][0], Conflict(pair[0][1], pair[1][1])))
-        if _span(widest[1])[1] < last:
-            widest = number, entry
+        if end < last:
+            widest, end = (number, entry), last
     return [conflict for _, conflict in sorted(found, key=lambda pair: pair[0])]
 
 
@@ -381,8 +393,20 @@ _FIELDS: dict[type, str] = {
 }
 
 
+_container = attrgetter("container")
+
+
 def _key(entry: Entry) -> Any:  # tuples of one length in a row
     return entry.key
+
+
+def _sorted(entries: list[Any]) -> tuple[Any, ...]:
+    """In their order, those that are equal once."""
+    keys = [entry.key for entry in entries]
+    if len(set(keys)) < len(keys):  # to compare the entries themselves takes longer
+        entries = [*dict.fromkeys(entries)]
+        keys = [entry.key for entry in entries]
+    return tuple(entries[index] for index in sorted(range(len(keys)), key=keys.__getitem__))
 
 
 def _excluding(entry: Entry) -> tuple[str, ...]:
@@ -391,6 +415,8 @@ def _excluding(entry: Entry) -> tuple[str, ...]:
 
 
 def _group(entry: Entry) -> tuple[str, ...]:
+    if isinstance(entry, Dnat):
+        return "dnat", entry.proto, entry.scope
     return (
         _excluding(entry)[0],
         *map(str, entry.key[:-2] if isinstance(entry, (Dnat, Hairpin)) else entry.key),

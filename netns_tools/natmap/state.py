@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from typing import Any
 
 from netns_tools.config.keykind import shortened
 from netns_tools.errors import ConfigError, NetnsToolsError
 from netns_tools.natmap.fields import plain, read_plain, render_entry
-from netns_tools.natmap.model import Desired, Dnat, Entry, common_ends, overlaps
-from netns_tools.natmap.words import Refused, parse_unicast
+from netns_tools.natmap.model import PORT_MAX, Desired, Dnat, Entry, Ports, common_ends, overlaps
+from netns_tools.natmap.words import Refused, parse_target, parse_unicast, render_address
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -54,6 +55,14 @@ class StateWriter:
 
 
 def _section_and_line(entry: Entry) -> tuple[str, str]:
+    if (
+        isinstance(entry, Dnat)
+        and not (entry.container or entry.iface or entry.masquerade or entry.allow_from)
+        and entry.ports.count == 1
+    ):  # what most of thousands look like: the same as below, in a tenth of the time
+        host, target = (f"[{text}]" if ":" in text else text for text in (entry.host, entry.target))
+        word = f"{entry.ports.first}:{target}:{entry.ports.to}/{entry.proto}"
+        return "dnat", f'{{"map": "{host}:{word}"}}' if host else f'{{"map": "{word}"}}'
     return plain(entry)[0], _encode(_row(entry))
 
 
@@ -108,13 +117,14 @@ def _read_state(tree: object) -> Desired:
         odd = sorted(tree.keys() ^ _NAMES)
         raise _Broken(f"{shortened(repr(odd[0]))} is {'missing' if odd[0] in _NAMES else 'unknown'}")
     entries: list[Entry] = []
+    simple = _Simple()
     for section in _SECTIONS:
         rows = tree[section]
         if not isinstance(rows, list):
             raise _Broken(f"{section} is no list")
         for number, row in enumerate(rows, 1):
             try:
-                entries.append(_read_row(section, row))
+                entries.append(simple.read(row) or _read_row(section, row))
             except (_Broken, Refused) as error:
                 raise _Broken(f"{section}, entry {number}: {error}") from None
     twice = overlaps(entries)
@@ -122,6 +132,45 @@ def _read_state(tree: object) -> Desired:
         old, new = render_entry(twice[0].old), render_entry(twice[0].new)
         raise _Broken(f"only one of these can be: '{old}', '{new}'")
     return Desired.of(entries)
+
+
+class _Simple:
+    """Reads rows of the kind that there are thousands of: one port, to an address, and nothing else.
+
+    What it reads is what ``_read_row`` makes of it, in a tenth of the time; all else is left to that.
+    """
+
+    _ADDRESS = r"[0-9.]+|\[[0-9a-f:.]+\]"
+    _PORT = "[1-9][0-9]{0,4}"
+    _FORM = re.compile(f"(?:({_ADDRESS}):)?({_PORT}):({_ADDRESS}):({_PORT})/(tcp|udp)")
+
+    def __init__(self) -> None:
+        self._families: dict[str, int] = {}  # of addresses as they stand in a word, 0 for what is none
+
+    def read(self, row: object) -> Dnat | None:
+        """The mapping, or None."""
+        word = row.get("map") if isinstance(row, dict) and len(row) == 1 else None
+        form = self._FORM.fullmatch(word) if isinstance(word, str) else None
+        if form is None:
+            return None
+        host, first, target, to, proto = form.groups("")
+        ports, family = Ports(int(first), int(first), int(to)), self._family(target)
+        if not family or max(ports.first, ports.to) > PORT_MAX or (host and self._family(host) != family):
+            return None
+        if family == 6:
+            host, target = host[1:-1], target[1:-1]
+        return Dnat(proto, host, "", ports, target, family)
+
+    def _family(self, text: str) -> int:
+        """4 or 6 for an address that may be that of a server, written as we write it; else 0."""
+        if text not in self._families:
+            try:
+                found = parse_target(text.strip("[]"))
+            except Refused:
+                self._families[text] = 0
+            else:
+                self._families[text] = found.family if render_address(found.text) == text else 0
+        return self._families[text]
 
 
 def _read_row(section: str, row: object) -> Entry:

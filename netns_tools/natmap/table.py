@@ -19,6 +19,7 @@ import zlib
 from collections import defaultdict
 from ipaddress import collapse_addresses, ip_address, ip_network
 from itertools import pairwise
+from operator import attrgetter
 from typing import NamedTuple
 
 from netns_tools.kernel.nattable import Chain, Change, Content, Data, Key, SetType, Skeleton, render
@@ -386,8 +387,8 @@ def _targets(entries: list[Dnat], others: tuple[Dnat, ...]) -> dict[tuple[str, K
     """What makes targets reach themselves, unless ``others`` have the same ones."""
     targets = {entry.target: entry.family for entry in entries if entry.target}
     if targets:
-        for entry in others:
-            targets.pop(entry.target, None)
+        for target in targets.keys() & set(map(attrgetter("target"), others)):
+            del targets[target]
     return {(f"self{family}", (target, target)): () for target, family in targets.items()}
 
 

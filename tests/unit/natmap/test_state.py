@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from netns_tools.errors import NetnsToolsError
+from netns_tools.natmap import state
 from netns_tools.natmap.model import Desired, Dnat, Entry, Ports
 from netns_tools.natmap.state import StateWriter, parse_state, state_path
 from netns_tools.paths import Paths
@@ -136,3 +138,20 @@ def test_a_file_with_a_change_is_refused_or_says_something_else(data: st.DataObj
 @given(st.integers(0, len(TEXT) - 3))
 def test_a_file_that_was_cut_off_is_refused(length: int) -> None:
     corrupt(TEXT[:length])
+
+
+_ADDRESSES = (
+    *("", "192.0.2.1", "127.0.0.1", "0.0.0.0", "192.0.2.01", "224.0.0.1", "256.0.0.1", "1.2.3"),
+    *("[2001:db8::1]", "[2001:DB8::1]", "[2001:db8:0::1]", "[::]", "[::1]", "[fe80::1]", "2001:db8::1"),
+)
+
+
+def test_simple_rows_are_read_as_all_others_are() -> None:
+    ports = ("0", "080", "80", "65536", "80-81")
+    simple, found = state._Simple(), 0
+    for host, port, target, to, proto in product(_ADDRESSES, ports, _ADDRESSES, ports, ("/tcp", "/udp", "")):
+        row = {"map": ":".join(part for part in (host, port, target, to) if part) + proto}
+        if (entry := simple.read(row)) is not None:
+            assert state._read_row("dnat", row) == entry
+            found += 1
+    assert found == 8  # of two families: with and without a host, tcp and udp

@@ -335,6 +335,15 @@ def test_more_mappings_than_descriptors(net: Net, tmp_path: Path) -> None:
         few.close()
 
 
+def test_a_doctor_with_thousands_of_ports_kept_free(net: Net, nat: Natmap) -> None:
+    """libnftables ends a process that opens it with more than 1,024 descriptors."""
+    nat.add(*(f"{port}:{SERVER}:80" for port in range(10000, 11500)))
+    pid = nat.process.pid if nat.process is not None else 0
+    assert len(os.listdir(f"/proc/{pid}/fd")) > 1500
+    assert nat.ask("GET", "/doctor")[0] == 200
+    assert nat.ask("GET", "/status")[1]["pid"] == pid
+
+
 # Who asks, and how
 
 

@@ -28,7 +28,7 @@ check: ## set up and run everything that is tested (as root); PYTEST="-k veth" f
 
 bench: ## measure starts and stops against a floor (as root, three minutes)
 	@sh make/packages systemd systemd-container mmdebstrap debian-archive-keyring iproute2 nftables \
-		python3 python3-click python3-jinja2 python3-nftables python3-yaml
+		python3 python3-click python3-h11 python3-jinja2 python3-nftables python3-yaml
 	@/usr/bin/python3 -B bench/bench.py $(BENCH)
 
 bench-addrset: ## measure how soon a set follows an address (as root, a minute)
@@ -41,7 +41,7 @@ bench-natmap: ## measure ten thousand port mappings beside iptables and nft (as 
 
 demo: ## see it work in a throwaway machine, in a minute (as root)
 	@sh make/packages systemd systemd-container mmdebstrap debian-archive-keyring curl iproute2 iputils-ping netbase nftables \
-		python3 python3-click python3-jinja2 python3-nftables python3-yaml
+		python3 python3-click python3-h11 python3-jinja2 python3-nftables python3-yaml
 	@/usr/bin/python3 -B demo/walkthrough.py
 
 .PHONY: all help install install_configs uninstall check bench bench-addrset bench-natmap demo

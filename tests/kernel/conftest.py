@@ -61,7 +61,16 @@ class FakeHost:
         """Run a command on this host; with ``check`` a failure shows what the command said."""
         done = subprocess.run(
             # --root: in a chroot, the root of a mount namespace is not what its processes see as /.
-            ["nsenter", "-t", str(self._process.pid), "--net", "--mount", "--root", *map(str, command)],
+            [
+                "nsenter",
+                "-t",
+                str(self._process.pid),
+                "--net",
+                "--mount",
+                "--root",
+                "--wd",
+                *map(str, command),
+            ],
             capture_output=True,
             text=True,
             check=False,
@@ -75,7 +84,16 @@ class FakeHost:
     def spawn(self, *command: str | Path, **options: Any) -> subprocess.Popen[str]:
         """Start a program on this host; nsenter execs it, so the pid is its own. The caller ends it."""
         return subprocess.Popen(
-            ["nsenter", "-t", str(self._process.pid), "--net", "--mount", "--root", *map(str, command)],
+            [
+                "nsenter",
+                "-t",
+                str(self._process.pid),
+                "--net",
+                "--mount",
+                "--root",
+                "--wd",
+                *map(str, command),
+            ],
             text=True,
             **options,
         )

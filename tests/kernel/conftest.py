@@ -98,6 +98,12 @@ class FakeHost:
             **options,
         )
 
+    def project_for_all(self) -> str:
+        """Where users other than root find this checkout, which may be below /root."""
+        place = "/run/project"
+        self.run("sh", "-c", 'mkdir -p "$1" && mount --bind "$2" "$1"', "-", place, REPOSITORY)
+        return place
+
     def write(self, path: str, text: str, mode: int = 0o644) -> None:
         """Write a file on this host."""
         self.run(

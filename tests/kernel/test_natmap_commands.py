@@ -368,9 +368,10 @@ def test_who_may_ask_the_daemon(natmap: NatMap) -> None:
     socket = "/run/netns-tools/natmap-host.sock"
     assert natmap.host.run("stat", "-c", "%a %U %G", socket).stdout == "660 root netns-natmap\n"
     program = ("setpriv", f"--reuid={pwd.getpwnam('nobody').pw_uid}", "--regid=65534")
+    environment = {**_environment(), "PYTHONPATH": natmap.host.project_for_all()}
     for groups, code in (("--clear-groups", 1), ("--groups=netns-natmap", 0)):
         done = natmap.host.run(
-            *program, groups, *NATMAP, "dnat", "8080:10.0.0.10:80", check=False, env=_environment(), cwd="/"
+            *program, groups, *NATMAP, "dnat", "8080:10.0.0.10:80", check=False, env=environment, cwd="/"
         )
         assert done.returncode == code, done.stderr
         if code:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from netns_tools.host.httpclient import request
-from tests.kernel.conftest import REPOSITORY, FakeHost
+from tests.kernel.conftest import FakeHost
 from tests.kernel.natmapdaemon import Namespace, Natmap, soon
 
 GATE = "198.51.100.1"
@@ -348,14 +348,12 @@ def test_a_doctor_with_thousands_of_ports_kept_free(net: Net, nat: Natmap) -> No
 
 
 def as_user(words: str, net: Net, nat: Natmap) -> subprocess.CompletedProcess[str]:
-    """A command by somebody who is not root, and who may not look into root's directories either."""
-    project = "/run/project"
-    net.host.run("sh", "-c", f"mkdir -p {project} && mount --bind {REPOSITORY} {project}")
+    """A command by somebody who is not root."""
     return net.host.run(
         *("setpriv", "--reuid=65534", "--regid=65534", *words.split()),
         *nat.command("ls"),
         check=False,
-        env={**nat.environment, "PYTHONPATH": project},
+        env={**nat.environment, "PYTHONPATH": net.host.project_for_all()},
         cwd="/",
     )
 

@@ -69,7 +69,8 @@ def test_it_has_no_right_but_one(addrset: Machine, name: str) -> None:
     assert "Overall exposure level" in said.stdout
     # Within its own mounts: nothing but /run can be written.
     written = addrset.run(
-        f"nsenter -t {process(addrset, name)} -m touch /etc/x /usr/x /var/x /run/x; rm -f /run/x", check=False
+        f"nsenter -t {process(addrset, name)} -m -r touch /etc/x /usr/x /var/x /run/x; rm -f /run/x",
+        check=False,
     ).stderr
     assert [f"'{path}': Read-only file system" in written for path in ("/etc/x", "/usr/x", "/var/x")] == [
         True

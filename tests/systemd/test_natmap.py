@@ -94,7 +94,7 @@ def test_it_has_few_rights(natmap: Machine, name: str) -> None:
     assert fields["NoNewPrivs"] == "1"
     assert fields["Seccomp"] == "2"
     natmap.run(["systemd-analyze", "security", "--no-pager", "--threshold=25", f"netns-natmap@{name}"])
-    inside = f"nsenter -t {process(natmap, name)} -m touch"
+    inside = f"nsenter -t {process(natmap, name)} -m -r touch"
     said = natmap.run(f"{inside} /etc/x /usr/x /var/x /proc/sys/x", check=False).stderr
     for path in ("/etc/x", "/usr/x", "/var/x"):
         assert f"'{path}': Read-only file system" in said

@@ -17,21 +17,14 @@ from netns_tools.kernel import nftset
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
-    from typing import Protocol
 
     from netns_tools.addrset.config import Settings
     from netns_tools.addrset.observed import Observed
     from netns_tools.addrset.record import Record
     from netns_tools.host.docker import Container
     from netns_tools.host.journal import Journal
-    from netns_tools.kernel.nftmonitor import Seen
+    from netns_tools.kernel.nftmonitor import NftMonitor, Seen
     from netns_tools.kernel.nftset import LiveSet, Nft, SetId
-
-    class Monitor(Protocol):
-        """Tells what others did to the rules (kernel.nftmonitor.NftMonitor)."""
-
-        def read(self) -> Seen:
-            """What has happened since the last time."""
 
 
 _PASSES = 4  # of reading and writing, before the rest waits for the next time
@@ -55,7 +48,7 @@ class Engine:
     """The sets of the configuration, and those that have left it but still hold elements of ours."""
 
     def __init__(
-        self, nft: Nft, monitor: Monitor, record: Record, observed: Observed, journal: Journal
+        self, nft: Nft, monitor: NftMonitor, record: Record, observed: Observed, journal: Journal
     ) -> None:
         self.nft = nft
         self.monitor = monitor

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import ABC, abstractmethod
 
 from netns_tools.errors import NetnsToolsError
 from netns_tools.host import unixsocket
@@ -11,7 +12,7 @@ _CLIENTS_MAX = 128  # more than are accepted at once (the backlog, 100): each is
 _CLOSING = 10.0  # seconds in which a client may read what was said to it last
 
 
-class UnixServer:
+class UnixServer(ABC):
     """Listens on one or more sockets, mode 0660. What is said there is for a subclass: ``_talk``.
 
     Clients lose their line when they are gone or too slow; if there are too many, the one that has
@@ -72,9 +73,9 @@ class UnixServer:
             self._clients.pop(writer, None)
             writer.transport.abort()
 
+    @abstractmethod
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Talk with one client until there is nothing more to say; then its line is cut."""
-        raise NotImplementedError
 
     async def _heard(self, writer: asyncio.StreamWriter) -> None:
         """This one said something: it is the last to make room, and others have their turn first."""

@@ -44,6 +44,25 @@ class Receiver(Protocol):
         """These are all; nothing that was told before counts."""
 
 
+class Nobody:
+    """A receiver that takes nothing: for who only asks whether something changed, or derives from it."""
+
+    def put_link(self, link: Link) -> None:
+        """See ``Receiver``."""
+
+    def drop_link(self, index: int) -> None:
+        """See ``Receiver``."""
+
+    def put_address(self, address: Address) -> None:
+        """See ``Receiver``."""
+
+    def drop_address(self, address: Address) -> None:
+        """See ``Receiver``."""
+
+    def replace(self, links: Iterable[Link], addresses: Iterable[Address]) -> None:
+        """See ``Receiver``."""
+
+
 class AddressWatch:
     """Listens from the moment it is made; call ``resync()`` first. Raises ``NetnsToolsError``.
 

@@ -11,7 +11,7 @@ from ipaddress import ip_address, ip_network
 
 from netns_tools.errors import NetnsToolsError
 from netns_tools.kernel import conntrack, dockeruser, netns, policyroute, route, sysctl
-from netns_tools.kernel.addresswatch import AddressWatch
+from netns_tools.kernel.addresswatch import AddressWatch, Nobody
 from netns_tools.kernel.nattable import OwnTable, lines
 from netns_tools.natmap.model import Desired, Dnat, PolicyRoute, difference
 from netns_tools.natmap.table import MARK, SKELETON, Observed, content, plan, plan_step
@@ -28,23 +28,11 @@ if TYPE_CHECKING:
 _FORWARDING = ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding")
 
 
-class _Prefixes:
+class _Prefixes(Nobody):
     """Receives what an address watch tells at once: the prefixes that this namespace is in."""
 
     def __init__(self) -> None:
         self.networks: list[str] = []
-
-    def put_link(self, link: Link) -> None:
-        """Not asked for."""
-
-    def drop_link(self, index: int) -> None:
-        """Not asked for."""
-
-    def put_address(self, address: Address) -> None:
-        """Not asked for."""
-
-    def drop_address(self, address: Address) -> None:
-        """Not asked for."""
 
     def replace(self, links: Iterable[Link], addresses: Iterable[Address]) -> None:
         """All addresses there are."""

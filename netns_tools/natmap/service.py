@@ -11,7 +11,7 @@ from netns_tools.errors import NetnsToolsError
 from netns_tools.host.control import Answer
 from netns_tools.host.docker import DockerWatch
 from netns_tools.host.httpmessage import Request, Response
-from netns_tools.kernel.addresswatch import AddressWatch
+from netns_tools.kernel.addresswatch import AddressWatch, Nobody
 from netns_tools.kernel.listener import Reservations
 from netns_tools.kernel.nftmonitor import NftMonitor
 from netns_tools.natmap import api
@@ -20,10 +20,7 @@ from netns_tools.natmap.table import FAMILY, TABLE
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from netns_tools.host.journal import Journal
-    from netns_tools.kernel.address import Address, Link
     from netns_tools.paths import Paths
 
 GROUP = "netns-natmap"
@@ -51,25 +48,6 @@ _SPARE = 256
 """Descriptors that are not for keeping ports free: clients, Docker, the kernel."""
 
 
-class _Changes:
-    """Receives what an address watch has to tell; that something changed is all that matters."""
-
-    def put_link(self, link: Link) -> None:
-        """A link is there."""
-
-    def drop_link(self, index: int) -> None:
-        """A link is gone."""
-
-    def put_address(self, address: Address) -> None:
-        """An address is there."""
-
-    def drop_address(self, address: Address) -> None:
-        """An address is gone."""
-
-    def replace(self, links: Iterable[Link], addresses: Iterable[Address]) -> None:
-        """All there are."""
-
-
 class NatMapper:
     """The service behind ``netns-natmap daemon`` (host.daemon.Service)."""
 
@@ -85,7 +63,7 @@ class NatMapper:
         self._flush = flush
         self._loaded = False
         self._monitor = NftMonitor(rules=True)
-        self._watch = AddressWatch(_Changes())
+        self._watch = AddressWatch(Nobody())
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._glance: asyncio.TimerHandle | None = None
